@@ -1,0 +1,514 @@
+// A bank of single-input diagonal state space models, forward and backward.
+//
+//     x[t] = a x[t-1] + b u[t],    y[t] = 2 Re(c . x[t]) + d u[t]        (complex a, b, c; real ones: y = c . x + d u)
+//
+// Taken T positions at a time the system is linear in (x before the block, u in the block):
+//
+//     x' = a^T x + sum_j P_j u_j        P_j = a^(T-1-j) b                 compress, then advance
+//     y_j = Q_j . x + sum_i K_(j-i) u_i Q_j = c a^(j+1), K_l = c a^l b    expand, and a T x T Toeplitz product
+//
+// With R real state coordinates a position costs 2 R + (T+1)/2 + 4 R/T multiply-adds, where the plain recurrence costs 3 R
+// (complex, b and c apart), and nearly all of them are products of small matrices, one per channel. Channels are the lanes
+// of a vector, so all five products, forward and backward, are one function: `multiply`, on matrices of vectors.
+//
+// The tables P, Q, K and a^T come from the rounded a, b, c in a higher precision and are rounded once; a^T is kept as a
+// sum of two numbers, so that 16,384 positions are not 1,024 times the same rounding error. The gradients of a, b and c
+// go through those of the tables. Chunks of CHUNK positions bound the memory: the states at their beginnings are all that
+// the forward pass leaves for the backward pass. Work is split by shape only, so results do not depend on the threads.
+#include <algorithm>
+#include <complex>
+#include <memory>
+#include <vector>
+
+#include "kernels.hpp"
+#include "lanes.hpp"
+#include "threads.hpp"
+
+namespace longwave::LONGWAVE_ISA {
+namespace {
+
+constexpr int T = 16;                      // positions in a block
+constexpr int CHUNK = DIAGONAL_SSM_CHUNK;  // positions between two checkpoints: 16 blocks
+constexpr int ROWS = DIAGONAL_SSM_ROWS;    // a tile of `multiply`: ROWS x COLUMNS accumulators in registers
+constexpr int COLUMNS = LONGWAVE_VECTOR_BYTES == 64 ? 4 : 2;
+constexpr int MIN_TASKS = 16;              // backward splits the batch until there are about so many tasks
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class Real> struct Wider { using type = double; };
+template <> struct Wider<double> { using type = long double; };
+
+// ---- matrices of vectors -------------------------------------------------------------------------------------------
+
+// Element (m, k) of a matrix lies at p[m * row + k * column].
+template <class V> struct Matrix {
+    V* p;
+    int64_t row, column;
+    Matrix at(int64_t m, int64_t k) const { return {p + m * row + k * column, row, column}; }
+    operator Matrix<const V>() const { return {p, row, column}; }
+};
+
+enum class Terms { all, to_diagonal, from_diagonal };  // which k of A(m, k): every one, k <= m, k >= m
+
+template <int M, int N, class V>
+[[gnu::always_inline]] inline void multiply_tile(Matrix<V> C, Matrix<const V> A, Matrix<const V> B, int k0, int k1, bool add) {
+    V sum[M][N] = {};
+    const V* __restrict__ a = A.p + k0 * A.column;
+    const V* __restrict__ b = B.p + k0 * B.column;
+    for (int k = k0; k < k1; ++k, a += A.column, b += B.column) {
+        V bk[N];
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) bk[n] = b[n * B.row];
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+            const V am = a[m * A.row];
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) sum[m][n] += am * bk[n];
+        }
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+            V& c = C.p[m * C.row + n * C.column];
+            c = add ? c + sum[m][n] : sum[m][n];
+        }
+}
+
+// C(m, n) = sum_k A(m, k) B(n, k), or += with `add`.
+template <class V>
+void multiply(Matrix<V> C, Matrix<const V> A, Matrix<const V> B, int M, int N, int K, bool add, Terms terms = Terms::all) {
+    for (int m = 0; m < M;) {
+        const int rows = M - m >= ROWS ? ROWS : 1;
+        const int k0 = terms == Terms::from_diagonal ? std::min(m, K) : 0;
+        const int k1 = terms == Terms::to_diagonal ? std::min(m + rows, K) : K;
+        for (int n = 0; n < N;) {
+            const int columns = N - n >= COLUMNS ? COLUMNS : 1;
+            const Matrix<V> c = C.at(m, n);
+            const Matrix<const V> a = A.at(m, 0), b = B.at(n, 0);
+            if (rows == ROWS && columns == COLUMNS) multiply_tile<ROWS, COLUMNS>(c, a, b, k0, k1, add);
+            else if (rows == ROWS) multiply_tile<ROWS, 1>(c, a, b, k0, k1, add);
+            else if (columns == COLUMNS) multiply_tile<1, COLUMNS>(c, a, b, k0, k1, add);
+            else multiply_tile<1, 1>(c, a, b, k0, k1, add);
+            n += columns;
+        }
+        m += rows;
+    }
+}
+
+// ---- tables of one block of channels -------------------------------------------------------------------------------
+
+template <class V> std::unique_ptr<V[]> allocate(int64_t n) { return std::unique_ptr<V[]>(new V[n]()); }
+
+// State coordinates: (re, im) of mode 0, (re, im) of mode 1, ...; padded with zeros to a multiple of ROWS.
+inline int64_t coordinates(int64_t modes, bool is_complex) { return ceil_div(modes * (is_complex ? 2 : 1), ROWS) * ROWS; }
+
+// The same five tables hold the system and, in the backward pass, the gradients of its entries.
+template <class V> struct Tables {
+    int64_t R;
+    V *P, *Q, *power, *rest, *K, *d;  // P (R, T); Q (R, T); power (T, R): a^1 .. a^T; rest (R): a^T minus power[T-1]; K (T x T); d
+    static int64_t size(int64_t R) { return 3 * R * T + R + T * T + 1; }
+    Tables(V* at, int64_t R_)
+        : R(R_), P(at), Q(P + R * T), power(Q + R * T), rest(power + R * T), K(rest + R), d(K + T * T) {}
+    Matrix<V> compress() const { return {P, T, 1}; }         // (coordinate, position)
+    Matrix<V> expand() const { return {Q, 1, T}; }           // (position, coordinate)
+    // As part of the system K holds K_l at K[T - 1 + l] and zeros before: a Toeplitz matrix is a stride of -1. As a
+    // gradient it holds the T x T matrix of products (dy_j, u_i), whose diagonals belong to K_(j-i).
+    Matrix<V> toeplitz() const { return {K + T - 1, 1, -1}; }
+    Matrix<V> toeplitz_transposed() const { return {K + T - 1, -1, 1}; }
+};
+
+template <class Real> struct System {
+    using V = Vector<Real>;
+    using Wide = typename Wider<Real>::type;
+    using Complex = std::complex<Wide>;
+    static constexpr int W = lanes<Real>;
+
+    const DiagonalSSM<Real>& s;
+    const int64_t parts = s.is_complex ? 2 : 1, R = coordinates(s.modes, s.is_complex), blocks = ceil_div(s.dim, W);
+    const Wide pair = s.is_complex ? 2 : 1;  // a complex mode stands for itself and its conjugate
+
+    int width(int64_t block) const { return int(std::min<int64_t>(W, s.dim - block * W)); }
+    Complex entry(const Real* p, int64_t channel, int64_t mode) const {
+        const Real* at = p + (channel * s.modes + mode) * parts;
+        return {at[0], s.is_complex ? at[1] : Real(0)};
+    }
+    static Complex times(Complex x, Complex y) {  // without the checks for infinities of operator*
+        return {x.real() * y.real() - x.imag() * y.imag(), x.real() * y.imag() + x.imag() * y.real()};
+    }
+
+    void build(Tables<V> t, int64_t block) const {
+        for (int lane = 0; lane < width(block); ++lane) {
+            const int64_t channel = block * W + lane;
+            Wide K[T] = {};
+            for (int64_t n = 0; n < s.modes; ++n) {
+                const Complex a = entry(s.a, channel, n), b = entry(s.b, channel, n), c = entry(s.c, channel, n);
+                Complex power = 1;  // a^j
+                for (int j = 0; j < T; ++j) {
+                    K[j] += pair * times(times(c, power), b).real();
+                    put(t.P, n, T - 1 - j, T, lane, times(power, b));
+                    power = times(power, a);
+                    const Complex q = times(c, power);
+                    put(t.Q, n, j, T, lane, {pair * q.real(), -pair * q.imag()});
+                    put(t.power + j * R, n, 0, 1, lane, power);
+                }
+                for (int part = 0; part < parts; ++part) {
+                    const Wide exact = part ? power.imag() : power.real();
+                    t.rest[n * parts + part][lane] = Real(exact - Wide(t.power[(T - 1) * R + n * parts + part][lane]));
+                }
+            }
+            for (int l = 0; l < T; ++l) t.K[T - 1 + l][lane] = Real(K[l]);
+            t.d[0][lane] = s.d ? s.d[channel] : Real(0);
+        }
+    }
+
+    // Chain rule from the tables' gradients to those of a, b, c, d.
+    void collect(Tables<V> g, int64_t block) const {
+        for (int lane = 0; lane < width(block); ++lane) {
+            const int64_t channel = block * W + lane;
+            Wide dK[T] = {};
+            for (int j = 0; j < T; ++j)
+                for (int i = 0; i <= j; ++i) dK[j - i] += g.K[j * T + i][lane];
+            for (int64_t n = 0; n < s.modes; ++n) {
+                const Complex a = entry(s.a, channel, n), b = entry(s.b, channel, n), c = entry(s.c, channel, n);
+                const Complex bc = times(b, c);
+                Complex da = 0, db = 0, dc = 0, power = 1, before = 0;  // a^j, a^(j-1)
+                for (int j = 0; j < T; ++j) {
+                    const Wide dk = pair * dK[j];
+                    const Complex dp = get(g.P, n, T - 1 - j, T, lane);
+                    db += times(std::conj(power), dp + dk * std::conj(c));
+                    dc += times(std::conj(power), dk * std::conj(b));
+                    da += Wide(j) * times(std::conj(before), times(std::conj(b), dp) + dk * std::conj(bc));
+                    const Complex dq = get(g.Q, n, j, T, lane), next = times(power, a);
+                    const Complex dz = {pair * dq.real(), -pair * dq.imag()};
+                    dc += times(std::conj(next), dz);
+                    da += Wide(j + 1) * times(std::conj(power), times(std::conj(c), dz) + get(g.power + j * R, n, 0, 1, lane));
+                    before = power;
+                    power = next;
+                }
+                const int64_t at = (channel * s.modes + n) * parts;
+                for (int part = 0; part < parts; ++part) {
+                    s.grad_a[at + part] = Real(part ? da.imag() : da.real());
+                    s.grad_b[at + part] = Real(part ? db.imag() : db.real());
+                    s.grad_c[at + part] = Real(part ? dc.imag() : dc.real());
+                }
+            }
+            if (s.grad_d) s.grad_d[channel] = g.d[0][lane];
+        }
+    }
+
+    void put(V* table, int64_t mode, int64_t j, int64_t row, int lane, Complex z) const {
+        table[mode * parts * row + j][lane] = Real(z.real());
+        if (s.is_complex) table[(mode * parts + 1) * row + j][lane] = Real(z.imag());
+    }
+    Complex get(const V* table, int64_t mode, int64_t j, int64_t row, int lane) const {
+        return {table[mode * parts * row + j][lane], s.is_complex ? table[(mode * parts + 1) * row + j][lane] : Real(0)};
+    }
+
+    // ---- between tensors and vectors -----------------------------------------------------------------------------
+
+    void read(V* to, const View<const Real>& from, int64_t row, int64_t block, int64_t t0, int n) const {
+        const Real* p = from.data + row * from.batch + t0 * from.time + block * W * from.dim;
+        const int w = width(block);
+        for (int t = 0; t < n; ++t, p += from.time) {
+            if (from.dim == 1 && w == W) {
+                to[t] = load(p);
+            } else {
+                V v = {};
+                for (int lane = 0; lane < w; ++lane) v[lane] = p[lane * from.dim];
+                to[t] = v;
+            }
+        }
+    }
+    void write(Real* to, const V* from, int64_t row, int64_t block, int64_t t0, int n) const {
+        Real* p = to + (row * s.length + t0) * s.dim + block * W;
+        const int w = width(block);
+        for (int t = 0; t < n; ++t, p += s.dim) {
+            if (w == W) store(p, from[t]);
+            else for (int lane = 0; lane < w; ++lane) p[lane] = from[t][lane];
+        }
+    }
+    void write_zeros(Real* to, int64_t row, int64_t block, int64_t t0) const {
+        for (int64_t t = t0; t < s.length; ++t)
+            std::fill_n(to + (row * s.length + t) * s.dim + block * W, width(block), Real(0));
+    }
+    void read_state(V* x, const Real* from, int64_t row, int64_t block) const {
+        std::fill_n(x, R, V{});
+        if (!from) return;
+        for (int lane = 0; lane < width(block); ++lane)
+            for (int64_t r = 0; r < s.modes * parts; ++r)
+                x[r][lane] = from[(row * s.dim + block * W + lane) * s.modes * parts + r];
+    }
+    void write_state(Real* to, const V* x, int64_t row, int64_t block) const {
+        for (int lane = 0; lane < width(block); ++lane)
+            for (int64_t r = 0; r < s.modes * parts; ++r)
+                to[(row * s.dim + block * W + lane) * s.modes * parts + r] = x[r][lane];
+    }
+
+    // ---- time ----------------------------------------------------------------------------------------------------
+
+    int64_t end(int64_t row) const { return s.lengths ? s.lengths[row] : s.length; }
+    int64_t chunks() const { return ceil_div(s.length, CHUNK); }
+    V* checkpoint(int64_t row, int64_t block, int64_t chunk) const {
+        return reinterpret_cast<V*>(s.checkpoints) + ((row * blocks + block) * chunks() + chunk) * R;
+    }
+
+    // x[i+1] = a^m x[i] + g[i] for `count` blocks, x[0] given; x and g are (block, coordinate). A GROUP of coordinates
+    // stays in registers: enough of them that their chains of multiply-adds overlap.
+    template <int PARTS, int GROUP> void advance_group(V* x, const V* a, const V* a_rest, const V* g, int count) const {
+        V state[GROUP], factor[GROUP], rest[GROUP];
+        for (int r = 0; r < GROUP; ++r) {
+            state[r] = x[r];
+            factor[r] = a[r];
+            rest[r] = a_rest ? a_rest[r] : V{};
+        }
+        for (int k = 0; k < count; ++k, g += R) {
+            x += R;
+#pragma GCC unroll 8
+            for (int r = 0; r < GROUP; r += PARTS) {
+                if constexpr (PARTS == 1) {
+                    state[r] = factor[r] * state[r] + (rest[r] * state[r] + g[r]);
+                } else {
+                    const V re = state[r], im = state[r + 1];
+                    state[r] = factor[r] * re - (factor[r + 1] * im - (rest[r] * re - (rest[r + 1] * im - g[r])));
+                    state[r + 1] = factor[r] * im + (factor[r + 1] * re + (rest[r] * im + (rest[r + 1] * re + g[r + 1])));
+                }
+                for (int part = 0; part < PARTS; ++part) x[r + part] = state[r + part];
+            }
+        }
+    }
+    template <int PARTS> void advance(V* x, const Tables<V>& t, int m, const V* g, int count) const {
+        const V *a = t.power + (m - 1) * R, *rest = m == T ? t.rest : nullptr;
+        int64_t r = 0;
+        for (; r + 2 * ROWS <= R; r += 2 * ROWS) advance_group<PARTS, 2 * ROWS>(x + r, a + r, rest ? rest + r : nullptr, g + r, count);
+        for (; r < R; r += ROWS) advance_group<PARTS, ROWS>(x + r, a + r, rest ? rest + r : nullptr, g + r, count);
+    }
+
+    // The transpose, from the last block to the first: h[i] = h, h = conj(a^m) h + g[i]; and the gradient of a^m.
+    template <int PARTS>
+    void advance_adjoint(V* h_last, V* h, const Tables<V>& t, const Tables<V>& grad, int m, const V* x, const V* g, int count) const {
+        const V* a = t.power + (m - 1) * R;
+        V* da = grad.power + (m - 1) * R;
+        for (int64_t r0 = 0; r0 < R; r0 += ROWS) {
+            V state[ROWS], factor[ROWS], rest[ROWS], sum[ROWS];
+            for (int r = 0; r < ROWS; ++r) {
+                state[r] = h_last[r0 + r];
+                factor[r] = a[r0 + r];
+                rest[r] = m == T ? t.rest[r0 + r] : V{};
+                sum[r] = da[r0 + r];
+            }
+            for (int k = count - 1; k >= 0; --k) {
+                const V *in = g + k * R + r0, *before = x + k * R + r0;
+                V* out = h + k * R + r0;
+#pragma GCC unroll 4
+                for (int r = 0; r < ROWS; r += PARTS) {
+                    for (int part = 0; part < PARTS; ++part) out[r + part] = state[r + part];
+                    if constexpr (PARTS == 1) {
+                        sum[r] += state[r] * before[r];
+                        state[r] = factor[r] * state[r] + (rest[r] * state[r] + in[r]);
+                    } else {
+                        const V re = state[r], im = state[r + 1];
+                        sum[r] += re * before[r] + im * before[r + 1];
+                        sum[r + 1] += im * before[r] - re * before[r + 1];
+                        state[r] = factor[r] * re + (factor[r + 1] * im + (rest[r] * re + (rest[r + 1] * im + in[r])));
+                        state[r + 1] = factor[r] * im - (factor[r + 1] * re - (rest[r] * im - (rest[r + 1] * re - in[r + 1])));
+                    }
+                }
+            }
+            for (int r = 0; r < ROWS; ++r) {
+                h_last[r0 + r] = state[r];
+                da[r0 + r] = sum[r];
+            }
+        }
+    }
+};
+
+// A chunk is a list of runs; a run is `count` blocks of m positions, from `start`; `cut` zeroes the state before it.
+struct Run { int start, count, m; bool cut; };
+
+void plan(std::vector<Run>& runs, const uint8_t* reset, int n) {
+    runs.clear();
+    for (int start = 0; start < n;) {
+        int stop = start + 1;
+        while (stop < n && !(reset && reset[stop])) ++stop;
+        const bool cut = reset && reset[start];
+        const int full = (stop - start) / T, tail = (stop - start) % T;
+        if (full) runs.push_back({start, full, T, cut});
+        if (tail) runs.push_back({start + full * T, 1, tail, cut && !full});
+        start = stop;
+    }
+}
+
+template <class Real> struct Workspace {
+    using V = Vector<Real>;
+    std::vector<Run> runs;
+    std::unique_ptr<V[]> u, dy, out, X, G, H;
+    Workspace(int64_t R, bool resets, bool backward)
+        : u(allocate<V>(CHUNK)), dy(allocate<V>(backward ? CHUNK : 0)), out(allocate<V>(CHUNK)) {
+        const int64_t most = resets ? CHUNK : CHUNK / T;  // blocks in a chunk
+        runs.reserve(2 * most);
+        X = allocate<V>((most + 1) * R);
+        G = allocate<V>(most * R);
+        H = allocate<V>(backward ? most * R : 0);
+    }
+};
+
+// States before each block of the chunk, X[0 .. blocks]; X[0] is given.
+template <class Real, class V>
+int states(const System<Real>& sys, const Tables<V>& t, Workspace<Real>& w) {
+    const int64_t R = sys.R;
+    int i = 0;
+    for (const Run& run : w.runs) {
+        V* x = &w.X[i * R];
+        if (run.cut) std::fill_n(x, R, V{});
+        multiply<V>({&w.G[i * R], 1, R}, t.compress().at(0, T - run.m), {&w.u[run.start], T, 1}, int(R), run.count, run.m, false);
+        if (sys.s.is_complex) sys.template advance<2>(x, t, run.m, &w.G[i * R], run.count);
+        else sys.template advance<1>(x, t, run.m, &w.G[i * R], run.count);
+        i += run.count;
+    }
+    return i;
+}
+
+template <class Real> using SystemTables = std::vector<Tables<Vector<Real>>>;
+
+template <class Real>
+SystemTables<Real> make_tables(const System<Real>& sys, Vector<Real>* memory, bool build) {
+    SystemTables<Real> tables;
+    for (int64_t block = 0; block < sys.blocks; ++block)
+        tables.emplace_back(memory + block * Tables<Vector<Real>>::size(sys.R), sys.R);
+#pragma omp parallel for num_threads(sys.s.threads) schedule(static) if (build)
+    for (int64_t block = 0; block < (build ? sys.blocks : 0); ++block) sys.build(tables[block], block);
+    return tables;
+}
+
+template <class Real>
+std::vector<Workspace<Real>> make_workspaces(const System<Real>& sys, bool backward) {
+    std::vector<Workspace<Real>> all;
+    for (int i = 0; i < sys.s.threads; ++i) all.emplace_back(sys.R, sys.s.reset != nullptr, backward);
+    return all;
+}
+
+template <class Real>
+void forward_row(const System<Real>& sys, const Tables<Vector<Real>>& t, Workspace<Real>& w, int64_t row, int64_t block) {
+    using V = Vector<Real>;
+    const DiagonalSSM<Real>& s = sys.s;
+    const int64_t R = sys.R, end = sys.end(row);
+    sys.read_state(&w.X[0], s.initial, row, block);
+    for (int64_t t0 = 0; t0 < end; t0 += CHUNK) {
+        const int n = int(std::min<int64_t>(CHUNK, end - t0));
+        if (s.checkpoints) std::copy_n(&w.X[0], R, sys.checkpoint(row, block, t0 / CHUNK));
+        plan(w.runs, s.reset ? s.reset + row * s.length + t0 : nullptr, n);
+        sys.read(&w.u[0], s.u, row, block, t0, n);
+        const int count = states(sys, t, w);
+        for (int j = 0; j < n; ++j) w.out[j] = t.d[0] * w.u[j];
+        int i = 0;
+        for (const Run& run : w.runs) {
+            const Matrix<V> y = {&w.out[run.start], 1, T};
+            const Matrix<const V> u = {&w.u[run.start], T, 1};
+            multiply<V>(y, t.toeplitz(), u, run.m, run.count, run.m, true, Terms::to_diagonal);
+            multiply<V>(y, t.expand(), {&w.X[i * R], R, 1}, run.m, run.count, int(R), true);
+            i += run.count;
+        }
+        sys.write(s.y, &w.out[0], row, block, t0, n);
+        std::copy_n(&w.X[count * R], R, &w.X[0]);
+    }
+    sys.write_zeros(s.y, row, block, end);
+    sys.write_state(s.final, &w.X[0], row, block);
+}
+
+template <class Real>
+void backward_row(const System<Real>& sys, const Tables<Vector<Real>>& t, const Tables<Vector<Real>>& g, Workspace<Real>& w,
+                  int64_t row, int64_t block) {
+    using V = Vector<Real>;
+    const DiagonalSSM<Real>& s = sys.s;
+    const int64_t R = sys.R, end = sys.end(row);
+    auto h = allocate<V>(R);  // gradient of the state after the current block
+    sys.read_state(&h[0], s.grad_final, row, block);
+    for (int64_t t0 = (ceil_div(end, CHUNK) - 1) * CHUNK; t0 >= 0; t0 -= CHUNK) {
+        const int n = int(std::min<int64_t>(CHUNK, end - t0));
+        std::copy_n(sys.checkpoint(row, block, t0 / CHUNK), R, &w.X[0]);
+        plan(w.runs, s.reset ? s.reset + row * s.length + t0 : nullptr, n);
+        sys.read(&w.u[0], s.u, row, block, t0, n);
+        sys.read(&w.dy[0], s.grad_y, row, block, t0, n);
+        int i = states(sys, t, w);
+        V dd[T] = {};  // T partial sums: a long sum in one number would round too often
+        for (int j = 0; j < n; ++j) {
+            w.out[j] = t.d[0] * w.dy[j];
+            dd[j % T] += w.dy[j] * w.u[j];
+        }
+        for (int half = T / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; ++j) dd[j] += dd[j + half];
+        g.d[0] += dd[0];
+        for (auto run = w.runs.rbegin(); run != w.runs.rend(); ++run) {
+            i -= run->count;
+            const int m = run->m, N = run->count;
+            V *X = &w.X[i * R], *G = &w.G[i * R], *H = &w.H[i * R];
+            const Matrix<V> u = {&w.u[run->start], T, 1}, dy = {&w.dy[run->start], T, 1}, du = {&w.out[run->start], 1, T};
+            const Matrix<const V> by_position_u = {u.p, 1, T}, by_position_dy = {dy.p, 1, T};
+
+            // H: gradients of the states after each block; h goes through the block to the state before it.
+            multiply<V>({G, 1, R}, {t.Q, T, 1}, dy, int(R), N, m, false);
+            if (s.is_complex) sys.template advance_adjoint<2>(&h[0], H, t, g, m, X, G, N);
+            else sys.template advance_adjoint<1>(&h[0], H, t, g, m, X, G, N);
+            if (run->cut) std::fill_n(&h[0], R, V{});
+
+            multiply<V>(du, Matrix<const V>{t.P + T - m, 1, T}, {H, R, 1}, m, N, int(R), true);
+            multiply<V>(du, t.toeplitz_transposed(), dy, m, N, m, true, Terms::from_diagonal);
+            multiply<V>(g.compress().at(0, T - m), {H, 1, R}, by_position_u, int(R), m, N, true);
+            multiply<V>({g.Q, T, 1}, {X, 1, R}, by_position_dy, int(R), m, N, true);
+            for (int j = 0; j < m; j += ROWS)  // products (dy_j, u_i), i <= j: K's gradient lies on the diagonals
+                multiply<V>({g.K + j * T, T, 1}, by_position_dy.at(j, 0), by_position_u, std::min(ROWS, m - j),
+                            std::min(j + ROWS, m), N, true);
+        }
+        sys.write(s.y, &w.out[0], row, block, t0, n);
+    }
+    sys.write_zeros(s.y, row, block, end);
+    if (s.final) sys.write_state(s.final, &h[0], row, block);
+}
+
+}  // namespace
+
+template <class Real> void diagonal_ssm(const DiagonalSSM<Real>& s) {
+    const System<Real> sys{s};
+    auto memory = allocate<Vector<Real>>(sys.blocks * Tables<Vector<Real>>::size(sys.R));
+    const auto tables = make_tables(sys, memory.get(), true);
+    auto workspaces = make_workspaces(sys, false);
+#pragma omp parallel for num_threads(s.threads) schedule(dynamic)
+    for (int64_t task = 0; task < sys.blocks * s.batch; ++task)
+        forward_row(sys, tables[task / s.batch], workspaces[thread_number()], task % s.batch, task / s.batch);
+}
+
+template <class Real> void diagonal_ssm_backward(const DiagonalSSM<Real>& s) {
+    using V = Vector<Real>;
+    const System<Real> sys{s};
+    const int64_t size = Tables<V>::size(sys.R);
+    auto memory = allocate<V>(sys.blocks * size);
+    const auto tables = make_tables(sys, memory.get(), true);
+    auto workspaces = make_workspaces(sys, true);
+
+    // Each (group of rows, block of channels) adds up gradients of its own; the groups are then added in order.
+    const int64_t groups = std::min(s.batch, ceil_div(MIN_TASKS, std::max<int64_t>(1, sys.blocks)));
+    const int64_t rows = ceil_div(s.batch, std::max<int64_t>(1, groups));
+    auto sums = allocate<V>(std::max<int64_t>(1, groups) * sys.blocks * size);
+#pragma omp parallel for num_threads(s.threads) schedule(dynamic)
+    for (int64_t task = 0; task < sys.blocks * groups; ++task) {
+        const int64_t block = task / groups, group = task % groups;
+        const Tables<V> g(&sums[(group * sys.blocks + block) * size], sys.R);
+        for (int64_t row = group * rows; row < std::min(s.batch, (group + 1) * rows); ++row)
+            backward_row(sys, tables[block], g, workspaces[thread_number()], row, block);
+    }
+#pragma omp parallel for num_threads(s.threads) schedule(static)
+    for (int64_t block = 0; block < sys.blocks; ++block) {
+        V* total = &sums[block * size];
+        for (int64_t group = 1; group < groups; ++group)
+            for (int64_t i = 0; i < size; ++i) total[i] += sums[(group * sys.blocks + block) * size + i];
+        sys.collect(Tables<V>(total, sys.R), block);
+    }
+}
+
+template void diagonal_ssm<float>(const DiagonalSSM<float>&);
+template void diagonal_ssm<double>(const DiagonalSSM<double>&);
+template void diagonal_ssm_backward<float>(const DiagonalSSM<float>&);
+template void diagonal_ssm_backward<double>(const DiagonalSSM<double>&);
+
+}  // namespace longwave::LONGWAVE_ISA

@@ -1,0 +1,76 @@
+// What the kernels offer to the bindings: plain structs of pointers, sizes and strides (in elements), one function per pass.
+#pragma once
+#include <cstdint>
+
+namespace longwave {
+
+// A (batch, time, dim) tensor with any strides; a stride of 0 broadcasts.
+template <class T> struct View {
+    T* data;
+    int64_t batch, time, dim;
+};
+
+template <class T> struct LinearScan {
+    int64_t batch, length, dim;
+    bool is_complex, reverse;
+    View<const T> a, b, h, grad_h;  // b is read by the forward pass; h, the states, and grad_h by the backward pass
+    const T* initial;               // (batch, dim), contiguous, or null
+    const T* grad_final;            // (batch, dim), contiguous, or null
+    const uint8_t* reset;           // (batch, length), contiguous, or null
+    const int64_t* lengths;         // (batch,), or null
+    T* states;                      // (batch, length, dim), contiguous: states, or the gradient of b
+    T* final;                       // (batch, dim): final state, or the gradient of the initial state
+    T* grad_a;                      // (batch, length or 1, dim), contiguous, or null
+    bool sum_grad_a;                // a does not depend on time: add its gradient up over time
+    int threads;
+};
+
+template <class T> struct DiagonalSSM {
+    int64_t batch, length, dim, modes;
+    bool is_complex;
+    View<const T> u, grad_y;
+    const T *a, *b, *c;      // (dim, modes), contiguous, complex ones as pairs
+    const T* d;              // (dim,), or null
+    const T* initial;        // (batch, dim, modes), or null
+    const T* grad_final;     // (batch, dim, modes), or null
+    const uint8_t* reset;    // (batch, length), contiguous, or null
+    const int64_t* lengths;  // (batch,), or null
+    T* y;                    // (batch, length, dim), contiguous: y, or the gradient of u
+    T* final;                // (batch, dim, modes): final state, or the gradient of the initial state
+    T* checkpoints;          // states at the beginning of each chunk, written forward, read backward; or null
+    T *grad_a, *grad_b, *grad_c, *grad_d;
+    int threads;
+};
+
+// The checkpoints are (batch, blocks of channels, chunks, state coordinates, lanes): a block is one vector of channels, a
+// chunk DIAGONAL_SSM_CHUNK positions, and the coordinates are padded to a multiple of DIAGONAL_SSM_ROWS.
+constexpr int DIAGONAL_SSM_CHUNK = 256, DIAGONAL_SSM_ROWS = 4;
+
+struct Kernels {
+    const char* isa;
+    int vector_bytes;
+    void (*linear_scan_f32)(const LinearScan<float>&);
+    void (*linear_scan_f64)(const LinearScan<double>&);
+    void (*linear_scan_backward_f32)(const LinearScan<float>&);
+    void (*linear_scan_backward_f64)(const LinearScan<double>&);
+    void (*diagonal_ssm_f32)(const DiagonalSSM<float>&);
+    void (*diagonal_ssm_f64)(const DiagonalSSM<double>&);
+    void (*diagonal_ssm_backward_f32)(const DiagonalSSM<float>&);
+    void (*diagonal_ssm_backward_f64)(const DiagonalSSM<double>&);
+};
+
+#define LONGWAVE_DECLARE(ISA)                                                                      \
+    namespace ISA {                                                                                \
+    template <class T> void linear_scan(const LinearScan<T>&);                                     \
+    template <class T> void linear_scan_backward(const LinearScan<T>&);                            \
+    template <class T> void diagonal_ssm(const DiagonalSSM<T>&);                                   \
+    template <class T> void diagonal_ssm_backward(const DiagonalSSM<T>&);                          \
+    }
+LONGWAVE_DECLARE(baseline)
+#ifdef LONGWAVE_X86
+LONGWAVE_DECLARE(avx2)
+LONGWAVE_DECLARE(avx512)
+#endif
+#undef LONGWAVE_DECLARE
+
+}  // namespace longwave

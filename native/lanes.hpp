@@ -1,0 +1,54 @@
+// The vectors that every kernel computes with: as wide as the instruction set this file is compiled for.
+//
+// Kernels are vectorised across channels: one vector holds the same quantity of neighbouring channels (its lanes), so a
+// recurrence over time needs no horizontal operation. The GCC/Clang vector extension compiles to SSE2, AVX2, AVX-512 or
+// NEON; CMake compiles each kernel file once per instruction set, in a namespace named by LONGWAVE_ISA.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#if defined(__AVX512F__)
+#define LONGWAVE_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define LONGWAVE_VECTOR_BYTES 32
+#else
+#define LONGWAVE_VECTOR_BYTES 16
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions of one file only
+#endif
+
+namespace longwave::LONGWAVE_ISA {
+
+template <class T> struct VectorOf;
+template <> struct VectorOf<float> {
+    typedef float type __attribute__((vector_size(LONGWAVE_VECTOR_BYTES)));
+    typedef float unaligned __attribute__((vector_size(LONGWAVE_VECTOR_BYTES), aligned(4), may_alias));
+};
+template <> struct VectorOf<double> {
+    typedef double type __attribute__((vector_size(LONGWAVE_VECTOR_BYTES)));
+    typedef double unaligned __attribute__((vector_size(LONGWAVE_VECTOR_BYTES), aligned(8), may_alias));
+};
+
+template <class T> using Vector = typename VectorOf<T>::type;
+template <class T> constexpr int lanes = LONGWAVE_VECTOR_BYTES / sizeof(T);
+
+template <class T> inline Vector<T> load(const T* p) {
+    return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p);
+}
+template <class T> inline void store(T* p, Vector<T> v) { *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v; }
+
+// Complex numbers lie in a vector as (re, im) pairs of neighbouring lanes.
+template <class V, int... I> inline V swap_pairs(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I ^ 1)...);
+}
+template <class V, int... I> inline V repeat_real(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I & ~1)...);
+}
+template <class V, int... I> inline V repeat_imag(V v, std::integer_sequence<int, I...>) {
+    return __builtin_shufflevector(v, v, (I | 1)...);
+}
+
+}  // namespace longwave::LONGWAVE_ISA

@@ -1,0 +1,7 @@
+"""``python -m longwave`` is ``longwave``."""
+
+import sys
+
+from longwave.cli import main
+
+sys.exit(main())

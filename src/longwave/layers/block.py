@@ -1,0 +1,111 @@
+"""The residual block: a mixer, and optionally a feed-forward network, each with a norm and a skip connection."""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+
+from longwave.errors import ConfigError
+from longwave.layers.base import Mixer, State
+from longwave.layers.dropout import TiedDropout
+from longwave.layers.feedforward import FeedForward
+from longwave.layers.norms import NORMS, Norm, normalise
+from longwave.layers.options import choose
+from longwave.layers.padding import reverse
+from longwave.shapes import Tensor
+
+
+@final
+class Block(Mixer):
+    """x + dropout(mixer(norm(x))) with ``prenorm``, norm(x + dropout(mixer(x))) without; then the same for a
+    feed-forward network, if there is one.
+
+    A block with a second mixer, ``backward``, is bidirectional: mixer(z) + R backward(R z), where R reverses every row
+    within its own length, and every packed sequence within its row. It refuses ``prefill`` and ``step``.
+
+    Args:
+        mixer: the sequence mixer; its state is the block's state.
+        norm: ``"layer"``, ``"rms"`` or ``"batch"``.
+        prenorm: normalise before each branch instead of after each sum.
+        dropout: probability that a channel of a branch is zeroed, one mask for the whole sequence.
+        feedforward: None, ``"mlp"`` or ``"glu"``.
+        backward: the mixer for the reversed sequence, of the same width.
+
+    Raises:
+        ConfigError: an option is unknown, or the widths of the mixers differ.
+        UnsupportedError: ``step`` in training mode with dropout or batch norm.
+
+    Example:
+        >>> from longwave.layers import S4D
+        >>> Block(S4D(8), norm="rms", feedforward="glu")(torch.zeros(2, 100, 8)).shape
+        torch.Size([2, 100, 8])
+    """
+
+    def __init__(
+        self,
+        mixer: Mixer,
+        *,
+        norm: str = "layer",
+        prenorm: bool = True,
+        dropout: float = 0.0,
+        feedforward: str | None = None,
+        backward: Mixer | None = None,
+    ) -> None:
+        super().__init__(mixer.d_model)
+        if backward is not None and backward.d_model != mixer.d_model:
+            raise ConfigError(f"backward has d_model={backward.d_model} but mixer has d_model={mixer.d_model}")
+        make_norm = choose("norm", norm, NORMS)
+        self.mixer = mixer
+        self.backward_mixer = backward
+        self.causal = mixer.causal and backward is None
+        self.prenorm = prenorm
+        self.norm = make_norm(self.d_model)
+        self.dropout = TiedDropout(dropout)
+        self.feedforward = None if feedforward is None else FeedForward(self.d_model, feedforward)
+        self.feedforward_norm = None if feedforward is None else make_norm(self.d_model)
+
+    def initial_state(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> State:
+        return self.mixer.initial_state(batch_size, dtype=dtype, device=device)
+
+    def slow_parameters(self) -> tuple[str, ...]:
+        mixers = {"mixer": self.mixer, "backward_mixer": self.backward_mixer}
+        return tuple(f"{name}.{slow}" for name, mixer in mixers.items() if mixer for slow in mixer.slow_parameters())
+
+    def _run(
+        self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
+    ) -> tuple[Tensor, State]:
+        z = self._before(self.norm, x, lengths)
+        if self.causal:
+            y, state = self.mixer.prefill(z, state, lengths=lengths, reset=reset, rate=rate)
+        else:
+            y, state = self._both_ways(z, lengths, reset, rate), ()
+        return self._feed_forward(self._after(self.norm, x, y, lengths), lengths), state
+
+    def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, State]:
+        y, state = self.mixer.step(self._before(self.norm, x_t), state, rate=rate)
+        return self._feed_forward(self._after(self.norm, x_t, y)), state
+
+    def _both_ways(self, z: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        """The sum of the two mixers, each in its own direction."""
+        assert self.backward_mixer is not None
+        # Backwards, a packed sequence begins at its last position: the one before the next sequence's first.
+        ends = None if reset is None else reverse(F.pad(reset[:, 1:], (0, 1)), lengths)
+        backward = self.backward_mixer(reverse(z, lengths), lengths=lengths, reset=ends, rate=rate)
+        return self.mixer(z, lengths=lengths, reset=reset, rate=rate) + reverse(backward, lengths)
+
+    def _feed_forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if self.feedforward is None or self.feedforward_norm is None:
+            return x
+        y = self.feedforward(self._before(self.feedforward_norm, x, lengths))
+        return self._after(self.feedforward_norm, x, y, lengths)
+
+    def _before(self, norm: Norm, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The input of a branch."""
+        return normalise(norm, x, lengths) if self.prenorm else x
+
+    def _after(self, norm: Norm, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The sum of x and the branch's output y."""
+        x = x + self.dropout(y)
+        return x if self.prenorm else normalise(norm, x, lengths)

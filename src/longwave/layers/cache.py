@@ -1,0 +1,71 @@
+"""The discretised system of a layer that is not being trained, kept until a parameter changes."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar, final
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from longwave.shapes import Tensor
+
+T = TypeVar("T")
+
+_optimizer_steps = 0
+
+
+def _count_optimizer_step(*_: object) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
+
+
+# Fused optimizers write to parameters without counting a version.
+register_optimizer_step_post_hook(_count_optimizer_step)
+
+
+class _Seen(NamedTuple):
+    """A parameter as it was: the object, its in-place version, and its storage, held so that no other can reuse it."""
+
+    parameter: Tensor
+    version: int
+    storage: Tensor
+
+    def changed(self, parameter: Tensor) -> bool:
+        """Whether the parameter was replaced, moved, or written to since."""
+        return (
+            parameter is not self.parameter
+            or parameter._version != self.version
+            or parameter.data_ptr() != self.storage.data_ptr()
+        )
+
+
+@final
+class SystemCache:
+    """Remembers one value computed from parameters while gradients are off; never holds an autograd graph.
+
+    It sees optimizers, and all else that moves a parameter's version counter or its storage: ``load_state_dict``,
+    ``.to()``, in-place operations under ``no_grad``, assignment. An in-place write through ``parameter.data`` moves
+    neither, and deceives autograd likewise: write under ``torch.no_grad()`` instead.
+    A copied or unpickled cache starts empty.
+    """
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._seen: list[_Seen] = []
+        self._value: Any = None
+
+    def get(self, compute: Callable[[], T], parameters: Iterable[Tensor], key: object) -> T:
+        """Return ``compute()``, or what it returned last if ``key`` and every parameter are as they were."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return compute()
+        parameters = list(parameters)
+        if any(parameter.is_inference() for parameter in parameters):  # those count no versions
+            return compute()
+        key = (key, _optimizer_steps, len(parameters))
+        if key != self._key or any(map(_Seen.changed, self._seen, parameters)):
+            self._value = compute()
+            self._seen = [_Seen(parameter, parameter._version, parameter.detach()) for parameter in parameters]
+            self._key = key
+        return self._value
+
+    def __reduce__(self) -> tuple[type["SystemCache"], tuple[()]]:
+        return SystemCache, ()

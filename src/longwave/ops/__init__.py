@@ -1,0 +1,23 @@
+"""Operations: functions of tensors with one definition (`reference`) and faster implementations held to it.
+
+Everything is imported eagerly, so that a function is never shadowed by the folder of the same name.
+"""
+
+from longwave.ops._dispatch import Choice, explain
+from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
+from longwave.ops.linear_scan._api import LinearScan, linear_scan
+from longwave.ops.long_conv._api import LongConv, long_conv
+from longwave.ops.vandermonde._api import Vandermonde, vandermonde
+
+__all__ = [
+    "Choice",
+    "DiagonalSSM",
+    "LinearScan",
+    "LongConv",
+    "Vandermonde",
+    "diagonal_ssm",
+    "explain",
+    "linear_scan",
+    "long_conv",
+    "vandermonde",
+]

@@ -1,0 +1,57 @@
+"""The checks that every operation makes of its arguments before an implementation sees them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from longwave.errors import ShapeError
+
+STATE_DTYPE = {
+    torch.float64: torch.float64,
+    torch.float32: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+    torch.complex128: torch.float64,
+    torch.complex64: torch.float32,
+}
+"""The real dtype in which a recurrence over values of a dtype is computed and its state kept."""
+
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def shape(op: str, name: str, tensor: Tensor, expected: Sequence[int], meaning: str) -> None:
+    """Raise unless `tensor` has the expected shape, which `meaning` spells out."""
+    if tuple(tensor.shape) != tuple(expected):
+        raise ShapeError(f"{op}: {name} has shape {tuple(tensor.shape)}; expected {meaning} = {tuple(expected)}.")
+
+
+def three_axes(op: str, name: str, tensor: Tensor) -> None:
+    """Raise unless `tensor` is a (batch, time, dim) sequence of a floating or complex dtype."""
+    if tensor.ndim != 3:
+        raise ShapeError(f"{op}: {name} has shape {tuple(tensor.shape)}; expected three axes (batch, time, dim).")
+    if tensor.dtype not in STATE_DTYPE:
+        raise ShapeError(f"{op}: {name} is {tensor.dtype}; convert it to a floating point dtype first.")
+
+
+def same_device(op: str, **tensors: Tensor | None) -> None:
+    """Raise unless all tensors are on one device."""
+    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
+    if len(set(devices.values())) > 1:
+        raise ShapeError(f"{op}: tensors on different devices: {', '.join(f'{n} on {d}' for n, d in devices.items())}.")
+
+
+def sequence_ends(op: str, batch: int, time: int, reset: Tensor | None, lengths: Tensor | None) -> None:
+    """Raise unless `reset` and `lengths` fit a (batch, time, ...) sequence."""
+    if reset is not None:
+        shape(op, "reset", reset, (batch, time), "(batch, time)")
+        if reset.dtype != torch.bool:
+            raise ShapeError(f"{op}: reset is {reset.dtype}; expected torch.bool, True where a new sequence begins.")
+    if lengths is not None:
+        shape(op, "lengths", lengths, (batch,), "(batch,)")
+        if lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
+            raise ShapeError(f"{op}: lengths is {lengths.dtype}; expected an integer dtype.")
+        if torch.compiler.is_compiling():
+            return  # a value that is not known yet; the eager call has this check
+        if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
+            raise ShapeError(f"{op}: lengths lie in {int(lengths.min())}..{int(lengths.max())}; expected 0..{time}.")

@@ -1,0 +1,88 @@
+"""The compiled kernels, where this installation has them, and the registry through which torch calls them.
+
+``LONGWAVE_ISA=baseline|avx2|avx512`` forces an instruction set; without it the best that the processor runs is taken.
+``LONGWAVE_REQUIRE_NATIVE=1`` makes a missing extension an error instead of a slower library.
+"""
+
+import os
+from types import ModuleType
+
+import torch
+
+from longwave.errors import UnsupportedError
+
+library = torch.library.Library("longwave", "DEF")
+"""Every native operation is defined here, as ``torch.ops.longwave.<name>``."""
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    """The extension module, or None and the reason."""
+    try:
+        from longwave import _native
+    except ImportError as error:
+        if os.environ.get("LONGWAVE_REQUIRE_NATIVE", "").lower() in {"1", "true", "yes", "on"}:
+            raise UnsupportedError(
+                f"LONGWAVE_REQUIRE_NATIVE is set, but the native kernels cannot be loaded ({error}). "
+                "Reinstall longwave where a C++20 compiler works."
+            ) from error
+        return None, f"this installation has no native kernels ({error})"
+    isa = os.environ.get("LONGWAVE_ISA")
+    if isa:
+        if isa not in _native.available():
+            raise UnsupportedError(f"LONGWAVE_ISA={isa}: this machine runs {', '.join(_native.available())}.")
+        _native.use(isa)
+    return _native, ""
+
+
+_module, missing = _load()
+
+
+def available() -> bool:
+    """Whether the native kernels were built and load on this machine; `missing` says why not."""
+    return _module is not None
+
+
+def kernels() -> ModuleType:
+    """The extension module, whose functions take addresses, sizes and strides."""
+    assert _module is not None, "callers ask `refuses` first"
+    return _module
+
+
+def refuses(*args: object) -> str | None:
+    """Why the native kernels cannot take these arguments, or None."""
+    if _module is None:
+        return missing
+    for arg in args:
+        if isinstance(arg, torch.Tensor) and arg.device.type != "cpu":
+            return f"the native kernels run on the CPU, and a tensor is on {arg.device}"
+    return None
+
+
+def address(tensor: torch.Tensor | None) -> int:
+    """Where a tensor's data lies; 0 for None."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def broadcast_strides(tensor: torch.Tensor) -> list[int]:
+    """Strides in elements, 0 along axes of size one, which then broadcast."""
+    return [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Without a pending conjugation or negation, which a kernel would not see."""
+    return tensor.resolve_conj().resolve_neg()
+
+
+def packed(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """Plain and contiguous."""
+    return None if tensor is None else plain(tensor).contiguous()
+
+
+def ends(lengths: torch.Tensor | None) -> torch.Tensor | None:
+    """Row lengths as the kernels read them."""
+    return None if lengths is None else lengths.to(torch.int64).contiguous()
+
+
+def kind(tensor: torch.Tensor) -> tuple[bool, bool]:
+    """(complex?, double precision?)"""
+    return tensor.is_complex(), tensor.dtype in (torch.float64, torch.complex128)

@@ -1,0 +1,1 @@
+"""y = k * u: causal convolution with a kernel as long as the sequence."""

@@ -1,0 +1,66 @@
+"""Random arguments for an operation, the same for the same seed, in double precision: the caller rounds them."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from longwave.errors import ConfigError
+
+
+class Inputs(NamedTuple):
+    """Positional tensors, of which every one can take a gradient, and keyword arguments."""
+
+    tensors: dict[str, Tensor]
+    options: dict[str, Any]
+
+
+def make_inputs(
+    op: str, *, batch: int = 2, time: int = 7, dim: int = 3, modes: int = 2, is_complex: bool = True, seed: int = 0
+) -> Inputs:
+    """Arguments of `linear_scan` or `diagonal_ssm`: decays with |a| in (0.4, 1), everything else normal.
+
+    Args:
+        op: name of the operation.
+        batch, time, dim, modes: sizes.
+        is_complex: a complex or a real system.
+        seed: of the random numbers.
+
+    Returns:
+        Tensors by name, in the order of the operation's signature, and no options.
+
+    Raises:
+        ConfigError: an operation without inputs here.
+    """
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int, kind: bool = is_complex) -> Tensor:
+        return torch.randn(*shape, dtype=torch.complex128 if kind else torch.float64, generator=rng)
+
+    def decay(*shape: int) -> Tensor:
+        size = 0.4 + 0.6 * torch.rand(*shape, dtype=torch.float64, generator=rng) ** 0.25
+        phase = 6.3 * torch.rand(*shape, dtype=torch.float64, generator=rng)
+        return torch.polar(size, phase) if is_complex else size
+
+    if op == "linear_scan":
+        tensors = {
+            "a": decay(batch, time, dim),
+            "b": normal(batch, time, dim),
+            "initial_state": normal(batch, dim),
+        }
+    elif op == "diagonal_ssm":
+        tensors = {
+            "u": normal(batch, time, dim, kind=False),
+            "A": decay(dim, modes),
+            "B": normal(dim, modes),
+            "C": normal(dim, modes),
+            "D": normal(dim, kind=False),
+            "initial_state": normal(batch, dim, modes),
+        }
+    elif op == "vandermonde":
+        tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
+    elif op == "long_conv":
+        tensors = {"u": normal(batch, time, dim, kind=False), "k": normal(dim, time, kind=False)}
+    else:
+        raise ConfigError(f"make_inputs knows no operation {op!r}.")
+    return Inputs(tensors, {})

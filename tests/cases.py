@@ -1,0 +1,100 @@
+"""THE TABLE: every operation with its implementations and shapes. The contract tests read it and state the claims.
+
+The mixers' rows are in mixer_cases.py.
+"""
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from longwave.ops import _native
+from longwave.testing import make_inputs
+from longwave.testing.inputs import Inputs
+
+IMPLEMENTATIONS = {
+    "linear_scan": ("reference", "cpu"),
+    "diagonal_ssm": ("reference", "cpu"),
+    "vandermonde": ("reference", "cpu"),
+    "long_conv": ("reference", "cpu"),
+}
+NATIVE = ("linear_scan", "diagonal_ssm")  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Arguments of an operation."""
+
+    id: str
+    sizes: dict[str, Any] = field(default_factory=dict)
+    ends: tuple[str, ...] = ()  # of "reset", "lengths"
+    options: dict[str, Any] = field(default_factory=dict)
+    constant: bool = False  # linear_scan: a does not depend on batch and time
+
+    def inputs(self, op: str, seed: int = 0) -> Inputs:
+        tensors, _ = make_inputs(op, seed=seed, **self.sizes)
+        batch, time = self.sizes["batch"], self.sizes["time"]
+        options = dict(self.options)
+        rng = torch.Generator().manual_seed(seed)
+        if "reset" in self.ends:
+            options["reset"] = torch.rand(batch, time, generator=rng) < 0.1
+        if "lengths" in self.ends:
+            options["lengths"] = torch.linspace(0, time, batch).round().long()
+        if self.constant:
+            tensors["a"] = tensors["a"][0, 0] if time else tensors["a"].new_full(tensors["a"].shape[2:], 0.5)
+        return Inputs(tensors, options)
+
+
+def _sizes(batch: int, time: int, dim: int, modes: int = 1, is_complex: bool = True) -> dict[str, Any]:
+    return {"batch": batch, "time": time, "dim": dim, "modes": modes, "is_complex": is_complex}
+
+
+# A kernel takes blocks of 16 positions, chunks of 256, and vectors of 4 to 16 channels: around each of these.
+CASES = {
+    "linear_scan": (
+        *(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 257)),
+        *(Case(f"{d}-channels", _sizes(2, 19, d)) for d in (1, 8, 33, 70)),
+        Case("real", _sizes(2, 97, 21, is_complex=False)),
+        Case("constant", _sizes(3, 97, 11), constant=True),
+        Case("constant-real", _sizes(3, 97, 70, is_complex=False), constant=True),
+        Case("constant-empty", _sizes(3, 0, 7), constant=True),
+        Case("reverse", _sizes(2, 97, 5), options={"reverse": True}),
+        Case("reset", _sizes(3, 97, 5), ("reset",)),
+        Case("lengths", _sizes(4, 61, 9), ("lengths",)),
+        Case("reset-lengths", _sizes(4, 61, 9), ("reset", "lengths"), constant=True),
+        Case("reverse-reset-lengths", _sizes(4, 61, 9), ("reset", "lengths"), {"reverse": True}),
+    ),
+    "diagonal_ssm": (
+        *(Case(f"length-{n}", _sizes(2, n, 3, 3)) for n in (0, 1, 2, 15, 16, 17, 255, 256, 257, 523)),
+        *(Case(f"{d}-channels", _sizes(2, 37, d, 2)) for d in (1, 4, 8, 16, 33)),
+        *(Case(f"{n}-modes", _sizes(2, 37, 3, n)) for n in (1, 5, 32)),
+        Case("real", _sizes(2, 291, 7, 5, is_complex=False)),
+        Case("one-row", _sizes(1, 300, 5, 2)),
+        Case("many-rows", _sizes(19, 40, 2, 2)),
+        Case("reset", _sizes(3, 300, 5, 2), ("reset",)),
+        Case("lengths", _sizes(4, 300, 5, 2), ("lengths",)),
+        Case("reset-lengths", _sizes(4, 300, 5, 2), ("reset", "lengths")),
+        Case("reset-lengths-real", _sizes(4, 40, 5, 2, is_complex=False), ("reset", "lengths")),
+    ),
+    "vandermonde": tuple(
+        Case(f"length-{n}-{'complex' if c else 'real'}", _sizes(1, n, 3, 5, is_complex=c), options={"length": n})
+        for n, c in product((0, 1, 2, 17, 1047), (True, False))
+    ),
+    "long_conv": tuple(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 523)),
+}
+
+
+def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:
+    """(op, impl, instruction set, case, dtype): every row of the table, for `pytest.mark.parametrize`."""
+    every = []
+    for op in ops:
+        for impl, case, dtype in product(IMPLEMENTATIONS[op], CASES[op], dtypes):
+            isas = _native.kernels().available() if impl == "cpu" and op in NATIVE and _native.available() else [None]
+            for isa in isas:
+                name = "-".join(filter(None, (op, impl, isa, case.id, str(dtype).removeprefix("torch."))))
+                every.append(pytest.param(op, impl, isa, case, dtype, id=name))
+    return every

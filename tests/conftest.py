@@ -1,0 +1,52 @@
+"""What every test has: shapes and types checked at run time, the data folder, and one way to force an instruction set."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+# Before longwave is imported: annotations of the named modules are checked at every call. Implementation files are not.
+_CHECKED = ("math", "layers", "models", "ops.linear_scan._api", "ops.diagonal_ssm._api", "ops.vandermonde._api")
+jaxtyping.install_import_hook(
+    [f"longwave.{module}" for module in (*_CHECKED, "ops.long_conv._api")], "beartype.beartype"
+)
+
+from longwave.ops import _native  # noqa: E402  (the hook must come first)
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the run-time checks: what a user's mistake meets outside the tests is longwave's own error."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def native_isa(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Run the native kernels with the instruction set `request.param`; None leaves them alone."""
+    isa = getattr(request, "param", None)
+    if isa is None:
+        yield None
+        return
+    before = _native.kernels().active()
+    _native.kernels().use(isa)
+    yield isa
+    _native.kernels().use(before)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets; its absence skips, or fails where LONGWAVE_REQUIRE_DATA=1 promises it."""
+    root = Path(os.environ.get("LONGWAVE_DATA", ""))
+    if os.environ.get("LONGWAVE_DATA") and root.is_dir():
+        return root
+    why = f"LONGWAVE_DATA={os.environ.get('LONGWAVE_DATA', '')!r} is not a folder of data sets"
+    if os.environ.get("LONGWAVE_REQUIRE_DATA") == "1":
+        pytest.fail(why)
+    pytest.skip(why)

@@ -1,0 +1,39 @@
+"""The mixers' rows of the table: every configuration that the contract tests of the layers run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from longwave.layers import MIXERS, Mixer
+
+WIDTH = 4
+
+
+@dataclass(frozen=True)
+class MixerCase:
+    """A mixer and its options; ``long`` cases also run at the full length of 16,384."""
+
+    id: str
+    mixer: str
+    options: dict[str, Any] = field(default_factory=dict)
+    long: bool = False
+
+    def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
+        """The layer, the same at each call."""
+        torch.manual_seed(0)
+        return MIXERS[self.mixer](WIDTH, **self.options).to(dtype).eval()
+
+
+MIXER_CASES = (
+    MixerCase("S4D", "S4D", {"d_state": 8}, long=True),
+    MixerCase("S4D-inv-bilinear", "S4D", {"d_state": 8, "init": "inv", "discretization": "bilinear"}),
+    MixerCase(
+        "S4D-lin-bandlimit", "S4D", {"d_state": 16, "init": "lin", "dt_min": 0.1, "dt_max": 0.5, "bandlimit": 0.5}
+    ),
+    MixerCase("S4D-real-linear", "S4D", {"d_state": 2, "init": "real", "output": "linear"}),
+    MixerCase("S4D-random-no-output", "S4D", {"d_state": 8, "init": "random", "output": None, "dropout": 0.5}),
+    MixerCase("LRU", "LRU", {"d_state": 6}, long=True),
+    MixerCase("LRU-slow-no-output", "LRU", {"d_state": 3, "r_min": 0.999, "r_max": 0.9999, "output": None}, long=True),
+    MixerCase("LRU-linear", "LRU", {"d_state": 5, "max_phase": 0.3, "output": "linear", "dropout": 0.5}),
+)

@@ -1,0 +1,236 @@
+"""The classifier and its backbone: streaming = whole, padding without influence, configuration errors."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from longwave.errors import ConfigError, ShapeError, UnsupportedError
+from longwave.layers import MIXERS, map_state
+from longwave.models import Backbone, BackboneConfig, Classifier, ClassifierConfig
+
+OPTIONS = list(itertools.product(MIXERS, ["mean", "last"], ["layer", "batch"]))
+every_option = pytest.mark.parametrize(("mixer", "pooling", "norm"), OPTIONS)
+OPTION_NAMES = {"S4D": {"d_state": 4}, "LRU": {"d_state": 4}}
+
+
+def classifier(mixer: str = "S4D", pooling: str = "mean", norm: str = "layer", **options) -> Classifier:
+    torch.manual_seed(0)
+    options = {"d_model": 6, "n_layers": 2, "mixer_options": OPTION_NAMES[mixer], **options}
+    backbone = BackboneConfig(mixer=mixer, norm=norm, **options)
+    config = ClassifierConfig(d_input=2, n_classes=3, pooling=pooling, backbone=backbone)
+    model = Classifier(config).double()
+    model.train()(inputs(50))  # gives batch norm statistics
+    return model.eval()
+
+
+def inputs(length: int = 30, batch: int = 3) -> Tensor:
+    return torch.randn(batch, length, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(length))
+
+
+@every_option
+@torch.no_grad()
+def test_streaming_is_the_whole(mixer: str, pooling: str, norm: str) -> None:
+    model, x = classifier(mixer, pooling, norm, feedforward="glu"), inputs()
+    state = model.initial_state(3)
+    for t in range(30):
+        logits, state = model.step(x[:, t], state)
+        torch.testing.assert_close(logits, model(x[:, : t + 1]))
+    state, chunked = None, torch.empty(0)
+    for chunk in x.split([7, 0, 1, 22], dim=1):
+        chunked, state = model.prefill(chunk, state)
+    torch.testing.assert_close(chunked, model(x))
+
+
+@every_option
+@torch.no_grad()
+def test_padding_has_no_influence(mixer: str, pooling: str, norm: str) -> None:
+    model, x, lengths = classifier(mixer, pooling, norm), inputs(), torch.tensor([30, 12, 1])
+    logits = model(x, lengths=lengths)
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(logits[row : row + 1], model(x[row : row + 1, :length]))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_has_no_influence_on_gradients(bidirectional: bool) -> None:
+    model, x, lengths = classifier(bidirectional=bidirectional), inputs().requires_grad_(), torch.tensor([30, 12, 1])
+    (gradient,) = torch.autograd.grad(model(x, lengths=lengths).square().sum(), x)
+    real = torch.arange(30) < lengths[:, None]
+    assert gradient[~real].eq(0).all()
+    assert gradient[real].ne(0).all()
+
+
+@every_option
+@torch.no_grad()
+def test_rows_of_a_stream_may_advance_at_their_own_pace(mixer: str, pooling: str, norm: str) -> None:
+    model, x = classifier(mixer, pooling, norm), inputs()
+    state, seen = model.initial_state(3), [x[b, :0] for b in range(3)]
+    for start, lengths in ((0, [5, 0, 2]), (10, [0, 3, 4]), (20, [1, 1, 0])):
+        logits, state = model.prefill(x[:, start : start + 5], state, lengths=torch.tensor(lengths))
+        seen = [torch.cat([old, x[b, start : start + n]]) for b, (old, n) in enumerate(zip(seen, lengths, strict=True))]
+    for row, sequence in enumerate(seen):
+        torch.testing.assert_close(logits[row : row + 1], model(sequence[None]))
+    assert state.pooled.seen.tolist() == [6, 4, 6]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@torch.no_grad()
+def test_nothing_seen_pools_to_zero(pooling: str) -> None:
+    model = classifier(pooling=pooling)
+    expected = model.decoder.bias.expand(2, 3)
+    assert torch.equal(model(inputs(0, batch=2)), expected)
+    assert torch.equal(model(inputs(4, batch=2), lengths=torch.tensor([0, 0])), expected)
+
+
+@torch.no_grad()
+def test_a_long_stream_keeps_its_mean() -> None:
+    """The mean of 2,000 equal outputs of order 1 in float32, on top of 10^7 seen before: exact to rounding."""
+    model = classifier().float()
+    pooled = model.pooling.update(model.initial_state(1).pooled, torch.full((1, 1000, 6), 0.1), None)
+    pooled = pooled._replace(value=pooled.value * 10_000, seen=pooled.seen * 10_000)
+    for _ in range(2000):
+        pooled = model.pooling.update(pooled, torch.full((1, 1, 6), 0.1), None)
+    torch.testing.assert_close(model.pooling.read(pooled).float(), torch.full((1, 6), 0.1), rtol=2e-7, atol=0)
+
+
+@torch.no_grad()
+def test_step_leaves_its_state_alone() -> None:
+    model, x = classifier(), inputs()
+    _, state = model.prefill(x)
+    before = map_state(torch.clone, state)
+    model.step(x[:, 0], state)
+    model.prefill(x, state)
+    for a, b in zip(flat(state), flat(before), strict=True):
+        assert torch.equal(a, b)
+
+
+def flat(state: object) -> list[Tensor]:
+    """The tensors of a nested state."""
+    tensors: list[Tensor] = []
+    map_state(lambda tensor: tensors.append(tensor) or tensor, state)
+    return tensors
+
+
+@torch.no_grad()
+def test_states_are_batch_first_and_can_be_taken_apart() -> None:
+    model, x = classifier("LRU"), inputs()
+    _, state = model.prefill(x)
+    assert all(len(tensor) == 3 for tensor in flat(state))
+    second = map_state(lambda tensor: tensor[1:2], state)
+    torch.testing.assert_close(model.step(x[1:2, 0], second)[0], model.step(x[:, 0], state)[0][1:2])
+
+
+@torch.no_grad()
+def test_rate_reaches_every_layer() -> None:
+    model, x = classifier(), inputs()
+    y = model(x, rate=2.0)
+    assert not torch.allclose(y, model(x))
+    state = model.initial_state(3)
+    for x_t in x.unbind(1):
+        logits, state = model.step(x_t, state, rate=2.0)
+    torch.testing.assert_close(logits, y)
+    torch.testing.assert_close(model.prefill(x, rate=2.0)[0], y)
+
+
+def test_every_parameter_receives_a_gradient() -> None:
+    for bidirectional in (False, True):
+        model = classifier(bidirectional=bidirectional, feedforward="mlp", dropout=0.1).train()
+        model(inputs()).square().sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_slow_parameters_are_full_names() -> None:
+    for model in (classifier(), classifier("LRU", bidirectional=True)):
+        slow = set(model.slow_parameters())
+        assert slow <= dict(model.named_parameters()).keys()
+        leaf_names = {"log_dt", "log_neg_A_real", "A_imag", "nu_log", "theta_log", "gamma_log"}
+        assert {n for n in dict(model.named_parameters()) if n.split(".")[-1] in leaf_names} <= slow
+
+
+@torch.no_grad()
+def test_backbone_ends_with_a_norm_if_its_blocks_begin_with_one() -> None:
+    h = torch.randn(2, 9, 16)
+    assert Backbone(BackboneConfig(16, 2)).norm is not None
+    assert Backbone(BackboneConfig(16, 2, prenorm=False)).norm is None
+    y = Backbone(BackboneConfig(16, 2))(h)
+    torch.testing.assert_close(y.mean(-1), torch.zeros(2, 9), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_16_bit_and_autocast(dtype: torch.dtype) -> None:
+    model, x = classifier().to(dtype), inputs().to(dtype)
+    assert model(x).dtype == dtype
+    logits, state = model.prefill(x)
+    assert logits.dtype == dtype
+    assert model.step(x[:, 0], state)[0].dtype == dtype
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (model(x) - logits).abs().max() < 0.1
+
+
+def test_a_bidirectional_model_does_not_stream() -> None:
+    model, x = classifier(bidirectional=True), inputs()
+    assert model(x).shape == (3, 3)
+    with pytest.raises(UnsupportedError, match="needs the whole sequence"):
+        model.prefill(x)
+    with pytest.raises(UnsupportedError, match="needs the whole sequence"):
+        model.step(x[:, 0], model.initial_state(3))
+
+
+@pytest.mark.usefixtures("unchecked")
+@torch.no_grad()
+def test_mistakes_are_named() -> None:
+    model, x = classifier(), inputs()
+    with pytest.raises(ShapeError, match=r"x must have shape \(batch, time, 2\), got \(3, 30\)"):
+        model(x[..., 0])
+    with pytest.raises(ShapeError, match=r"x must have shape \(batch, 2\)"):
+        model.step(x, model.initial_state(3))
+    with pytest.raises(ShapeError, match=r"float32 but the parameters are torch.float64"):
+        model(x.float())
+    with pytest.raises(ShapeError, match=r"lengths must lie between 0 and the 30 positions"):
+        model(x, lengths=torch.tensor([31, 1, 1]))
+    with pytest.raises(ShapeError, match=r"state must have shape \(3, "):
+        model.prefill(x, model.initial_state(2))
+    state = model.initial_state(3)
+    with pytest.raises(ShapeError, match=r"state has 1 parts but the backbone has 2 blocks"):
+        model.step(x[:, 0], state._replace(backbone=state.backbone[:1]))
+    with pytest.raises(ConfigError, match=r"rate=0"):
+        model(x, rate=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mixer": "S4d"}, "unknown mixer 'S4d' .did you mean 'S4D'"),
+        ({"mixer_options": {"d_stat": 4}}, "unknown option of S4D 'd_stat' .did you mean 'd_state'"),
+        ({"mixer_options": {"d_model": 4}}, "unknown option of S4D 'd_model'"),
+        ({"mixer_options": {"d_state": "4"}}, "d_state='4' must be a positive integer"),
+        ({"mixer_options": {"dt_min": "small"}}, "S4D cannot take mixer_options"),
+        ({"norm": "group"}, "unknown norm 'group'"),
+        ({"feedforward": "swiglu"}, "unknown feedforward 'swiglu' .did you mean 'glu'"),
+        ({"dropout": 1.5}, "dropout=1.5"),
+        ({"d_model": 0}, "d_model=0 must be a positive integer"),
+        ({"n_layers": 0}, "n_layers=0 must be a positive integer"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_impossible_configurations_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Classifier(ClassifierConfig(backbone=BackboneConfig(**options)))
+
+
+def test_impossible_heads_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown pooling 'maen' .did you mean 'mean'"):
+        Classifier(ClassifierConfig(pooling="maen"))
+    with pytest.raises(ConfigError, match="n_classes=0"):
+        Classifier(ClassifierConfig(n_classes=0))
+
+
+def test_configurations_are_values() -> None:
+    config = ClassifierConfig()
+    assert config == ClassifierConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.pooling = "last"  # pyright: ignore
+    assert Classifier(config).config is config

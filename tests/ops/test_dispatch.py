@@ -1,0 +1,98 @@
+"""Which implementation runs, and what a user's mistakes meet."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from longwave.errors import ConfigError, ShapeError, UnsupportedError
+from longwave.ops import diagonal_ssm, explain, linear_scan, long_conv, vandermonde
+
+U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
+K = torch.zeros(3, 7)
+
+
+def test_auto_takes_the_native_kernel_on_the_cpu() -> None:
+    choice = explain("diagonal_ssm", U, A)
+    assert choice.impl == "cpu"
+    assert choice.refused == {"triton": "diagonal_ssm has no triton kernel yet"}
+
+
+def test_auto_takes_the_reference_elsewhere_and_says_why() -> None:
+    choice = explain("linear_scan", torch.zeros(3, device="meta"), U.to("meta"))
+    assert choice.impl == "reference"
+    assert "meta" in choice.refused["cpu"]
+
+
+def test_explicit_implementations_never_fall_back() -> None:
+    with pytest.raises(UnsupportedError, match="no triton kernel"):
+        linear_scan(D, U, impl="triton")
+    with pytest.raises(UnsupportedError, match="'auto', 'reference', 'cpu'"):
+        linear_scan(D, U, impl="cuda")
+    with pytest.raises(UnsupportedError, match="there are diagonal_ssm, linear_scan"):
+        explain("linear_scam")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("function", "args", "options", "message"),
+    [
+        (linear_scan, (D, U[0]), {}, r"b has shape \(5, 3\)"),
+        (linear_scan, (D[:2], U), {}, "broadcasts"),
+        (linear_scan, (D, U.long()), {}, "floating point"),
+        (linear_scan, (D.long(), U.long()), {}, "floating point"),
+        (linear_scan, (D, U, torch.zeros(3, 3)), {}, r"initial_state has shape \(3, 3\)"),
+        (linear_scan, (D, U, torch.zeros(2, 3, dtype=torch.complex64)), {}, "recurrence is real"),
+        (linear_scan, (D, U), {"reset": torch.zeros(2, 5)}, "torch.bool"),
+        (linear_scan, (D, U), {"reset": torch.zeros(2, 4, dtype=torch.bool)}, r"\(2, 4\)"),
+        (linear_scan, (D, U), {"lengths": torch.tensor([1, 6])}, r"1\.\.6; expected 0\.\.5"),
+        (linear_scan, (D, U), {"lengths": torch.tensor([1.0, 2.0])}, "integer"),
+        (linear_scan, (D.to("meta"), U), {}, "different devices"),
+        (diagonal_ssm, (U[0], None, A, A, A), {}, r"u has shape \(5, 3\)"),
+        (diagonal_ssm, (U.to(torch.complex64), None, A, A, A), {}, "is real"),
+        (diagonal_ssm, (U, None, A[:2], A, A), {}, "dim = 3"),
+        (diagonal_ssm, (U, None, A, A[:, :2], A), {}, r"B has shape \(3, 2\)"),
+        (diagonal_ssm, (U, None, A, A, A[:, :2]), {}, r"C has shape \(3, 2\)"),
+        (diagonal_ssm, (U, torch.ones(2), A, A, A), {}, r"dt has shape \(2,\)"),
+        (diagonal_ssm, (U, None, A, A, A, D[:2]), {}, r"D has shape \(2,\)"),
+        (diagonal_ssm, (U, None, A, A, A, D, A[None]), {}, "initial_state"),
+        (diagonal_ssm, (U, None, A.real, A.real, A.real, D, torch.stack([A, A])), {}, "real system"),
+        (vandermonde, (A, A[:2], 5), {}, r"w \(2, 4\)"),
+        (vandermonde, (A, A, -1), {}, "length=-1"),
+        (vandermonde, (A, A.real, 5), {}, "both real or both complex"),
+        (long_conv, (U, K[:2]), {}, r"k has shape \(2, 7\)"),
+        (long_conv, (U, K.to(torch.complex64)), {}, "real"),
+    ],
+)
+def test_bad_arguments(function: Any, args: tuple[Any, ...], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        function(*args, **options)
+
+
+def test_unknown_discretization() -> None:
+    with pytest.raises(ConfigError, match="zoh, bilinear"):
+        diagonal_ssm(U, torch.ones(3), A, A, A, discretization="tustin")
+
+
+@pytest.mark.parametrize("order", ("longwave.ops.linear_scan, longwave.ops", "longwave.ops, longwave.ops.linear_scan"))
+def test_a_function_is_never_shadowed_by_its_folder(order: str) -> None:
+    code = f"import {order}; from longwave import ops; assert callable(ops.linear_scan) and callable(ops.long_conv)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"), [({"LONGWAVE_ISA": "sse9"}, "LONGWAVE_ISA=sse9: this machine runs"), ({}, "")]
+)
+def test_instruction_set_from_the_environment(environment: dict[str, str], message: str) -> None:
+    import os
+
+    run = subprocess.run(
+        [sys.executable, "-c", "import longwave.ops"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (message in run.stderr) and (run.returncode == (1 if message else 0))

@@ -1,0 +1,115 @@
+"""Operations against independent mathematics: closed forms, SciPy, dense powers."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+
+from longwave.math import zoh
+from longwave.ops import diagonal_ssm, linear_scan, long_conv, vandermonde
+
+IMPLEMENTATIONS = pytest.mark.parametrize("impl", ("reference", "cpu"))
+
+
+def ulps(dtype: torch.dtype, n: float) -> float:
+    return n * torch.finfo(dtype).eps
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("size", (0.5, 0.9, 1 - 1e-4, 1.0))
+def test_scan_of_a_constant_is_a_geometric_sum(impl: str, size: float) -> None:
+    a = torch.polar(torch.tensor([size], dtype=torch.float64), torch.tensor([0.7], dtype=torch.float64))
+    t = torch.arange(1, 16385)
+    want = (1 - a**t) / (1 - a)
+    got = linear_scan(a, torch.ones(1, 16384, 1, dtype=torch.complex128), impl=impl).states[0, :, 0]
+    # |a| = 1: every one of t steps rounds a state of size |h| ≤ 2 / |1 − a| once, and t phases of a were rounded once
+    assert float((got - want).abs().max()) <= ulps(torch.float64, 16384) * float(want.abs().max())
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("pole", (0.5, 0.99, -0.999))
+def test_scan_equals_lfilter_with_initial_state(impl: str, pole: float) -> None:
+    rng = np.random.default_rng(0)
+    b, h0 = rng.standard_normal((3, 500)), rng.standard_normal(3)
+    want, final = scipy.signal.lfilter([1], [1, -pole], b, zi=pole * h0[:, None])
+    got = linear_scan(
+        torch.tensor([pole], dtype=torch.float64), torch.tensor(b)[..., None], torch.tensor(h0)[:, None], impl=impl
+    )
+    scale = float(np.abs(want).max())
+    np.testing.assert_allclose(got.states[..., 0], want, rtol=0, atol=500 * 2e-16 * scale)
+    np.testing.assert_allclose(pole * got.final_state, final, rtol=0, atol=500 * 2e-16 * scale)
+
+
+@IMPLEMENTATIONS
+def test_bank_equals_scipy_dlsim(impl: str) -> None:
+    """A continuous system discretised by SciPy, as dense real matrices; its output reads the state one step later."""
+    rng = np.random.default_rng(1)
+    A = -0.5 + 1j * rng.uniform(1, 20, 3)
+    B, C = rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))
+    dense = np.zeros((6, 6))
+    for i, z in enumerate(A):
+        dense[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[z.real, -z.imag], [z.imag, z.real]]
+    b = np.stack([B.real, B.imag], 1).reshape(6, 1)
+    c = 2 * np.stack([C.real, -C.imag], 1).reshape(1, 6)
+    a_d, b_d, *_ = scipy.signal.cont2discrete((dense, b, c, 0), 0.03, "zoh")
+    u = rng.standard_normal(400)
+    _, want, _ = scipy.signal.dlsim((a_d, b_d, c @ a_d, c @ b_d, 0.03), u)
+    got = diagonal_ssm(
+        torch.tensor(u).reshape(1, -1, 1),
+        torch.tensor([0.03], dtype=torch.float64),
+        *(torch.tensor(x)[None] for x in (A, B, C)),
+        impl=impl,
+    ).y
+    np.testing.assert_allclose(got[0], want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("dt", (1e-4, 1e-2, 0.5))
+def test_vandermonde_equals_sampled_exponentials(impl: str, dt: float) -> None:
+    """With zero-order hold, k[l] = 2 Re C B e^{λ dt l} (e^{λ dt} − 1) / λ."""
+    A = torch.complex(
+        torch.full((1, 8), -0.5, dtype=torch.float64), math.pi * torch.arange(8.0, dtype=torch.float64)[None]
+    )
+    B = torch.ones_like(A)
+    a, b = zoh(torch.tensor([dt], dtype=torch.float64), A, B)
+    l = torch.arange(16384, dtype=torch.float64)[:, None]
+    want = 2 * (torch.exp(A * dt * l) * torch.tensor(np.expm1(A.numpy() * dt)) / A).sum(1).real
+    got = vandermonde(a, b, 16384, impl=impl).kernel[0]
+    # the power l of a rounded a carries its rounding l times, and each of l products rounds once
+    assert float((got - want).abs().max()) <= ulps(torch.float64, 2 * 16384) * float(B.abs().sum()) * dt
+
+
+@IMPLEMENTATIONS
+def test_long_conv_equals_scipy(impl: str) -> None:
+    rng = np.random.default_rng(2)
+    u, k = rng.standard_normal((2, 300, 3)), rng.standard_normal((3, 500))
+    want = np.stack([scipy.signal.convolve(u[i, :, j], k[j])[:300] for i in range(2) for j in range(3)])
+    got = long_conv(torch.tensor(u), torch.tensor(k), impl=impl).y.mT.reshape(6, 300)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
+@IMPLEMENTATIONS
+def test_zero_modes_and_zero_eigenvalues(impl: str) -> None:
+    """a = 0 forgets at once: k = (w, 0, 0, …), in every view."""
+    zero, w = torch.zeros(2, 1, dtype=torch.complex128), torch.full((2, 1), 1 + 1j, dtype=torch.complex128)
+    assert vandermonde(zero, w, 4, impl=impl).kernel.tolist() == [[2.0, 0, 0, 0]] * 2
+    u = torch.randn(1, 40, 2, dtype=torch.float64)
+    assert torch.equal(diagonal_ssm(u, None, zero, w, torch.ones_like(w), impl=impl).y, 2 * u)
+    none = torch.zeros(2, 0, dtype=torch.complex128)
+    D = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert torch.equal(diagonal_ssm(u, None, none, none, none, D, impl=impl).y, D * u)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+def test_slow_modes_keep_their_decay_over_a_long_sequence(dtype: torch.dtype) -> None:
+    """An impulse through |a| close to 1: the block form does not round aᵀ once per block."""
+    a = torch.tensor([[1 - 2e-5, 1 - 1e-4, 1.0]], dtype=dtype)
+    u = torch.zeros(1, 16384, 1, dtype=dtype)
+    u[0, 0] = 1
+    one = torch.ones_like(a)
+    got = diagonal_ssm(u, None, a, one, one, impl="cpu")
+    want = a.double() ** 16383
+    # each of 1,024 blocks rounds the state once, at random: far below 1,024 times one rounding of aᵀ
+    assert float((got.final_state[0] - want).abs().max()) <= math.sqrt(16384 / 16) * torch.finfo(dtype).eps

@@ -1,0 +1,65 @@
+"""The plain algorithms that the operations are held to: one Python loop over time each, in the precision of the inputs.
+
+In float64 they are the truth; in the precision under test they say what that precision costs the plain algorithm.
+"""
+
+import torch
+from torch import Tensor
+
+
+def linear_scan(
+    a: Tensor,
+    b: Tensor,
+    initial_state: Tensor,
+    reset: Tensor | None = None,
+    lengths: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    rows, finals = [], []
+    for i in range(b.shape[0]):
+        end = b.shape[1] if lengths is None else int(lengths[i])
+        h, states = initial_state[i], [torch.zeros_like(initial_state[i])] * b.shape[1]
+        for t in reversed(range(end)) if reverse else range(end):
+            at = t + 1 if reverse else t
+            if reset is not None and at < end and bool(reset[i, at]):
+                h = torch.zeros_like(h)
+            h = a.expand(b.shape)[i, t] * h + b[i, t]
+            states[t] = h
+        rows.append(torch.stack(states) if states else b[i])
+        finals.append(h)
+    return torch.stack(rows), torch.stack(finals)
+
+
+def diagonal_ssm(
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    initial_state: Tensor,
+    reset: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    (batch, time, dim), modes = u.shape, A.shape[1]
+    b = (u[..., None] * B).reshape(batch, time, dim * modes)
+    states, final = linear_scan(A.reshape(-1), b, initial_state.reshape(batch, -1), reset, lengths)
+    y = (states.reshape(batch, time, dim, modes) * C).sum(-1)
+    inside = torch.ones(batch, time) if lengths is None else (torch.arange(time) < lengths[:, None])
+    y = (2 * y.real if y.is_complex() else y) + D * u * inside[..., None]
+    return y, final.reshape(batch, dim, modes)
+
+
+def vandermonde(a: Tensor, w: Tensor, length: int) -> Tensor:
+    power, k = torch.ones_like(a), []
+    for _ in range(length):
+        k.append((w * power).sum(1))
+        power = power * a
+    kernel = torch.stack(k, 1) if k else (a * w)[:, :0].real
+    return 2 * kernel.real if kernel.is_complex() else kernel
+
+
+def long_conv(u: Tensor, k: Tensor) -> Tensor:
+    y = 0 * u + 0 * k.sum()
+    for lag in range(min(u.shape[1], k.shape[1])):
+        y = y + torch.nn.functional.pad(u[:, : u.shape[1] - lag] * k[:, lag], (0, 0, lag, 0))
+    return y

@@ -1,0 +1,75 @@
+"""Parameter groups and schedule: every parameter once, slow ones slow and never decayed; a rise to 1, a fall to 0."""
+
+import pytest
+import torch
+
+from longwave.errors import ConfigError
+from longwave.models import BackboneConfig, Classifier, ClassifierConfig
+from longwave.train import OptimConfig, TrainerConfig, parameter_groups, warmup_cosine
+
+
+@pytest.fixture
+def model():
+    return Classifier(ClassifierConfig(backbone=BackboneConfig(d_model=4, n_layers=2, mixer_options={"d_state": 4})))
+
+
+def test_every_trainable_parameter_is_in_one_group(model):
+    model.encoder.weight.requires_grad_(False)
+    groups = parameter_groups(model, model.slow_parameters(), OptimConfig())
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p is not model.encoder.weight)
+
+
+def test_groups_have_their_own_rate_and_decay(model):
+    optim = OptimConfig(lr=0.5, slow_lr=0.25, weight_decay=0.125)
+    groups = {group["name"]: group for group in parameter_groups(model, model.slow_parameters(), optim)}
+    assert {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()} == {
+        "slow": (0.25, 0.0),
+        "matrices": (0.5, 0.125),
+        "vectors": (0.5, 0.0),
+    }
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {named[id(p)] for p in groups["slow"]["params"]} == set(model.slow_parameters()) != set()
+    assert "encoder.weight" in {named[id(p)] for p in groups["matrices"]["params"]}
+    assert all(parameter.ndim == 1 for parameter in groups["vectors"]["params"])
+
+
+def test_empty_groups_are_left_out():
+    layer = torch.nn.Linear(2, 2, bias=False)
+    assert [group["name"] for group in parameter_groups(layer, (), OptimConfig())] == ["matrices"]
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+def test_schedule_rises_to_one_and_falls_to_zero(warmup):
+    steps = 200
+    factors = [warmup_cosine(steps, warmup)(step) for step in range(steps + 1)]
+    peak = factors.index(max(factors))
+    assert factors[peak] == 1.0
+    assert peak == max(0, round(warmup * steps) - 1)
+    assert factors[: peak + 1] == sorted(factors[: peak + 1])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert factors[0] > 0
+    assert factors[-1] == pytest.approx(0, abs=1e-15)
+
+
+def test_schedule_of_a_single_step_trains():
+    assert warmup_cosine(1, 0.1)(0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("config", "option"),
+    [
+        (lambda: OptimConfig(lr=0.0), "lr"),
+        (lambda: OptimConfig(slow_lr=-1.0), "slow_lr"),
+        (lambda: OptimConfig(weight_decay=-0.1), "weight_decay"),
+        (lambda: OptimConfig(warmup=1.0), "warmup"),
+        (lambda: OptimConfig(clip=-1.0), "clip"),
+        (lambda: OptimConfig(label_smoothing=1.0), "label_smoothing"),
+        (lambda: OptimConfig(lr=float("nan")), "lr"),
+        (lambda: TrainerConfig(epochs=0), "epochs"),
+        (lambda: TrainerConfig(batch_size=0), "batch_size"),
+    ],
+)
+def test_settings_out_of_range_are_named(config, option):
+    with pytest.raises(ConfigError, match=f"^{option} "):
+        config()
