@@ -1,4 +1,4 @@
-"""What every test has: shapes and types checked at run time, the data folder, and one way to force an instruction set."""
+"""What every test has: shapes and types checked at run time, the data folder, a way to force an instruction set."""
 
 import os
 from collections.abc import Iterator

@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import oracles
 import pytest
 import torch
-from cases import CASES, DTYPES, IMPLEMENTATIONS, Case, rows
 from torch import Tensor
 
+import oracles
+from cases import CASES, DTYPES, IMPLEMENTATIONS, Case, rows
 from longwave import ops
 from longwave.testing import assert_matches, error_budget
 
@@ -186,7 +186,7 @@ def test_any_strides(op: str, impl: str) -> None:
     tensors, options = case.inputs(op)
 
     def strided(x: Tensor) -> Tensor:
-        """The same numbers: last axis first in memory, every second one of a longer tensor, a conjugate of a conjugate."""
+        """The same numbers: last axis first in memory, every second of a longer tensor, a conjugate's conjugate."""
         wide = torch.zeros(*x.shape[::-1], 2, dtype=x.dtype)
         view = wide[..., 1].permute(*reversed(range(x.ndim)))
         view.copy_(x.conj() if x.is_complex() else -x)

@@ -1,5 +1,6 @@
 """Which implementation runs, and what a user's mistakes meet."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -86,8 +87,6 @@ def test_a_function_is_never_shadowed_by_its_folder(order: str) -> None:
     ("environment", "message"), [({"LONGWAVE_ISA": "sse9"}, "LONGWAVE_ISA=sse9: this machine runs"), ({}, "")]
 )
 def test_instruction_set_from_the_environment(environment: dict[str, str], message: str) -> None:
-    import os
-
     run = subprocess.run(
         [sys.executable, "-c", "import longwave.ops"],
         env={**os.environ, **environment},
@@ -95,4 +94,5 @@ def test_instruction_set_from_the_environment(environment: dict[str, str], messa
         text=True,
         check=False,
     )
-    assert (message in run.stderr) and (run.returncode == (1 if message else 0))
+    assert message in run.stderr
+    assert run.returncode == (1 if message else 0)

@@ -53,6 +53,13 @@ def test_the_same_seed_gives_the_same_weights(samples):
     assert any(not torch.equal(weight, other.state_dict()[name]) for name, weight in first.state_dict().items())
 
 
+def test_low_precision_trains(samples):
+    trainer = TrainerConfig(epochs=1, batch_size=16, accelerator="cpu", precision="bf16-mixed")
+    model, history = trained(samples, trainer=trainer)
+    assert 0 < history[0]["train_loss"] < 10
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_history_counts_epochs_and_steps(samples):
     _, history = trained(samples, trainer=TrainerConfig(epochs=2, batch_size=10, accelerator="cpu"), held_out=samples)
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 4), (2, 8)]
@@ -88,6 +95,30 @@ def test_lengths_reach_the_model(samples):
     cut = Sequences(samples.x[:, :12], samples.y)
     padded = Sequences(samples.x, samples.y, lengths=lengths)
     torch.testing.assert_close(predict(model, padded), predict(model, cut))
+
+
+def test_padding_has_no_influence(samples):
+    lengths = torch.arange(32) % 10 + 5
+    beyond = torch.arange(20) >= lengths[:, None]
+    weights = []
+    for filler in (0.0, 100.0):
+        padded = samples.x.masked_fill(beyond[..., None], filler)
+        weights.append(trained(Sequences(padded, samples.y, lengths=lengths))[0].state_dict())
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+
+
+def test_each_epoch_sees_every_sample_once_in_an_order_of_its_own():
+    seen = []
+
+    def watch(x):
+        seen.extend(x[:, 0, 0].tolist())
+        return x
+
+    numbered = Sequences(torch.arange(32.0)[:, None, None].expand(32, 20, 1) / 32, torch.arange(32) % 2, augment=watch)
+    trained(numbered, trainer=TrainerConfig(epochs=2, batch_size=10, accelerator="cpu"))
+    first, second = seen[:32], seen[32:]
+    assert sorted(first) == sorted(second) == numbered.x[:, 0, 0].tolist()
+    assert len({tuple(first), tuple(second), tuple(sorted(first))}) == 3
 
 
 def test_interrupting_is_not_swallowed(samples, tmp_path):

@@ -64,7 +64,6 @@ def test_schedule_of_a_single_step_trains():
         (lambda: OptimConfig(weight_decay=-0.1), "weight_decay"),
         (lambda: OptimConfig(warmup=1.0), "warmup"),
         (lambda: OptimConfig(clip=-1.0), "clip"),
-        (lambda: OptimConfig(label_smoothing=1.0), "label_smoothing"),
         (lambda: OptimConfig(lr=float("nan")), "lr"),
         (lambda: TrainerConfig(epochs=0), "epochs"),
         (lambda: TrainerConfig(batch_size=0), "batch_size"),

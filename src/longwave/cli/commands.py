@@ -40,6 +40,7 @@ def run(words: list[str]) -> None:
 
 def _parser(words: list[str]) -> Parser:
     """The parser of all commands; a function's arguments are only looked up where the words name it."""
+    named = [word for word in words if not word.startswith("-")]
     parser = Parser(prog="longwave", description="Deep state space sequence models.")
     parser.add_argument("--version", action="version", version=f"longwave {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -47,13 +48,13 @@ def _parser(words: list[str]) -> Parser:
     parsers = {name: Parser(description=f"{text[0].upper()}{text[1:]}.") for name, text in _COMMANDS.items()}
     for name, text in _COMMANDS.items():
         commands.add_subcommand(name, parsers[name], help=text)
-    if "demo" in words:
+    if named[:1] == ["demo"]:
         _add_settings(parsers["demo"], load_recipe("demo"))
     recipes = parsers["train"].add_subcommands(required=True, dest="recipe")
     for name, text in RECIPES.items():
         recipe = Parser(description=f"{name}: {text}.")
         recipes.add_subcommand(name, recipe, help=text)
-        if name in words:
+        if named[:2] == ["train", name]:
             _add_settings(recipe, load_recipe(name))
     return parser
 

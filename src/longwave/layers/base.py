@@ -177,8 +177,8 @@ class LTIMixer(Mixer):
     """A linear time-invariant system with D u, followed by a `Readout`: convolution, recurrence and matrices in one.
 
     y = readout(k ∗ u), with the same discrete system in every view: ``forward`` and ``prefill`` scan it, ``step``
-    advances it, ``kernel`` is its impulse response, ``to_state_space`` its matrices. It is computed in
-    float64, rounded once to the dtype of the state, and kept while gradients are off and no parameter changes.
+    advances it, ``kernel`` is its impulse response, ``to_state_space`` its matrices. It is computed in float64, rounded
+    once to the dtype of the state, and kept while gradients are off and no parameter changes.
     A subclass writes ``discretize``, ``_scan``, ``_advance``, ``kernel`` and ``to_state_space``.
 
     Numerics: the linear system runs in float32 at least, whatever the dtype of x and under autocast.

@@ -38,6 +38,14 @@ class _Seen(NamedTuple):
         )
 
 
+class _Entry(NamedTuple):
+    """A value, and what it was computed from."""
+
+    key: Any
+    seen: list[_Seen]
+    value: Any
+
+
 @final
 class SystemCache:
     """Remembers one value computed from parameters while gradients are off; never holds an autograd graph.
@@ -49,9 +57,7 @@ class SystemCache:
     """
 
     def __init__(self) -> None:
-        self._key: Any = None
-        self._seen: list[_Seen] = []
-        self._value: Any = None
+        self._entry: _Entry | None = None
 
     def get(self, compute: Callable[[], T], parameters: Iterable[Tensor], key: object) -> T:
         """Return ``compute()``, or what it returned last if ``key`` and every parameter are as they were."""
@@ -61,11 +67,11 @@ class SystemCache:
         if any(parameter.is_inference() for parameter in parameters):  # those count no versions
             return compute()
         key = (key, _optimizer_steps, len(parameters))
-        if key != self._key or any(map(_Seen.changed, self._seen, parameters)):
-            self._value = compute()
-            self._seen = [_Seen(parameter, parameter._version, parameter.detach()) for parameter in parameters]
-            self._key = key
-        return self._value
+        entry = self._entry
+        if entry is None or key != entry.key or any(map(_Seen.changed, entry.seen, parameters)):
+            seen = [_Seen(parameter, parameter._version, parameter.detach()) for parameter in parameters]
+            self._entry = entry = _Entry(key, seen, compute())  # at once, so that threads never see half of it
+        return entry.value
 
     def __reduce__(self) -> tuple[type["SystemCache"], tuple[()]]:
         return SystemCache, ()

@@ -4,6 +4,7 @@
 ``LONGWAVE_REQUIRE_NATIVE=1`` makes a missing extension an error instead of a slower library.
 """
 
+import importlib
 import os
 from types import ModuleType
 
@@ -18,7 +19,7 @@ library = torch.library.Library("longwave", "DEF")
 def _load() -> tuple[ModuleType | None, str]:
     """The extension module, or None and the reason."""
     try:
-        from longwave import _native
+        native = importlib.import_module("longwave._native")
     except ImportError as error:
         if os.environ.get("LONGWAVE_REQUIRE_NATIVE", "").lower() in {"1", "true", "yes", "on"}:
             raise UnsupportedError(
@@ -28,10 +29,10 @@ def _load() -> tuple[ModuleType | None, str]:
         return None, f"this installation has no native kernels ({error})"
     isa = os.environ.get("LONGWAVE_ISA")
     if isa:
-        if isa not in _native.available():
-            raise UnsupportedError(f"LONGWAVE_ISA={isa}: this machine runs {', '.join(_native.available())}.")
-        _native.use(isa)
-    return _native, ""
+        if isa not in native.available():
+            raise UnsupportedError(f"LONGWAVE_ISA={isa}: this machine runs {', '.join(native.available())}.")
+        native.use(isa)
+    return native, ""
 
 
 _module, missing = _load()

@@ -6,17 +6,15 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from longwave import plots
 from longwave.data import SIDE
 from longwave.layers import LTIMixer
 from longwave.models import Classifier
 from longwave.recipes.smnist import Outcome
 from longwave.shapes import Float, Tensor
 from longwave.train import write_whole
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["Entry", "Streamed", "draw", "summarise"]
 
@@ -76,8 +74,6 @@ def draw(entries: Sequence[Entry], folder: Path) -> None:
         entries: the models that are compared.
         folder: where the PNG files go.
     """
-    from longwave import plots
-
     labels, length = entries[0].outcome.measured.y, entries[0].streamed.logits.shape[1]
     curves = {e.name: (e.streamed.logits.argmax(2) == labels[:, None]).double().mean(0) for e in entries}
     before = {entry.name: _first_layer(entry.initial) for entry in entries}
@@ -121,10 +117,8 @@ def summarise(results: Mapping[str, Mapping[str, str | int | float]], folder: Pa
     get_console().print(f"{_RANDOM}\nPictures, metrics, models: {folder}/", highlight=False)
 
 
-def _draw_examples(entry: Entry) -> Figure:
+def _draw_examples(entry: Entry) -> plots.Figure:
     """Six images that were read right, and up to two that were not."""
-    from longwave import plots
-
     measured, logits = entry.outcome.measured, entry.streamed.logits
     right = logits[:, -1].argmax(1) == measured.y
     chosen = right.nonzero().flatten().tolist()[:: max(1, int(right.sum()) // 6)][:6]

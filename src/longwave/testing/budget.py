@@ -1,7 +1,7 @@
 """How large an error may be: derived from data, never tuned.
 
-A fast implementation in some precision is held to the exact result, and allowed what the plain algorithm costs in the same
-precision: twice its error, and one rounding of the largest value.
+A fast implementation in some precision is held to the exact result, and allowed what the plain algorithm costs in the
+same precision: twice its error, and one rounding of the largest value.
 """
 
 import torch

@@ -20,7 +20,6 @@ class OptimConfig:
         weight_decay: decoupled weight decay of matrices; vectors (biases, gains, skips) have none.
         warmup: fraction of all steps over which the learning rates rise from zero.
         clip: largest norm of the gradient of all parameters together; 0 leaves it as it is.
-        label_smoothing: share of each label that is spread over all classes.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -31,7 +30,6 @@ class OptimConfig:
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
-    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, f"lr must be positive, got {self.lr}")
@@ -39,7 +37,6 @@ class OptimConfig:
         _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
         _require(0 <= self.warmup < 1, f"warmup is a fraction of all steps, 0 ≤ warmup < 1, got {self.warmup}")
         _require(self.clip >= 0, f"clip must not be negative (0: no clipping), got {self.clip}")
-        _require(0 <= self.label_smoothing < 1, f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
 
 
 @dataclass(frozen=True)

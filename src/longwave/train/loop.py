@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -129,10 +128,8 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Make Ctrl-C what it is elsewhere: Lightning turns it into SystemExit and ignores the next ones."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Make Ctrl-C what it is elsewhere: Lightning turns it into SystemExit."""
     try:
         yield
     except SystemExit:
-        signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None

@@ -29,7 +29,7 @@ class ClassificationTask(LightningModule):
         super().__init__()
         self.model = model
         self.optim = optim
-        self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
+        self.loss = nn.CrossEntropyLoss()
         n_classes = model.config.n_classes
         self.train_accuracy = MulticlassAccuracy(n_classes, average="micro")
         self.held_out_accuracy = MulticlassAccuracy(n_classes, average="micro")

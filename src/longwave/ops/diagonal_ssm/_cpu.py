@@ -39,16 +39,17 @@ def run(
 
 def _forward(u: Tensor, a: Tensor, b: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     d, initial_state, reset, lengths, save = rest
-    u, a, b, c = plain(u), packed(a), packed(b), packed(c)
-    d, initial_state, reset, lengths = packed(d), packed(initial_state), packed(reset), ends(lengths)
     y, final, checkpoints = _outputs(u, a, b, c, *rest)
+    u = plain(u)
+    system = [packed(x) for x in (a, b, c, d, initial_state, reset)]
+    lengths = ends(lengths)
     kernels().diagonal_ssm(
         *u.shape,
         a.shape[1],
         *kind(a),
         address(u),
         broadcast_strides(u),
-        *map(address, (a, b, c, d, initial_state, reset, lengths, y, final)),
+        *map(address, (*system, lengths, y, final)),
         address(checkpoints) if save else 0,
         torch.get_num_threads(),
     )
@@ -57,9 +58,10 @@ def _forward(u: Tensor, a: Tensor, b: Tensor, c: Tensor, *rest: Any) -> tuple[Te
 
 def _backward(u: Tensor, grad_y: Tensor, a: Tensor, b: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     d, grad_final, reset, lengths, checkpoints = rest
-    u, grad_y, a, b, c = plain(u), plain(grad_y), packed(a), packed(b), packed(c)
-    d, grad_final, reset, lengths = packed(d), packed(grad_final), packed(reset), ends(lengths)
     gradients = _gradients(u, grad_y, a, b, c, *rest)
+    u, grad_y = plain(u), plain(grad_y)
+    system = [packed(x) for x in (a, b, c, d, grad_final, reset)]
+    lengths = ends(lengths)
     grad_u, grad_initial, grad_a, grad_b, grad_c, grad_d = gradients
     kernels().diagonal_ssm_backward(
         *u.shape,
@@ -69,7 +71,7 @@ def _backward(u: Tensor, grad_y: Tensor, a: Tensor, b: Tensor, c: Tensor, *rest:
         broadcast_strides(u),
         address(grad_y),
         broadcast_strides(grad_y),
-        *map(address, (a, b, c, d, grad_final, reset, lengths, checkpoints)),
+        *map(address, (*system, lengths, checkpoints)),
         *map(address, (grad_u, grad_initial, grad_a, grad_b, grad_c)),
         0 if d is None else address(grad_d),
         torch.get_num_threads(),
@@ -78,18 +80,17 @@ def _backward(u: Tensor, grad_y: Tensor, a: Tensor, b: Tensor, c: Tensor, *rest:
 
 
 def _outputs(u: Tensor, a: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    batch, time, dim = u.shape
-    modes, save = a.shape[1], bool(rest[-1])
+    (batch, time, dim), modes, save = u.shape, a.shape[1], rest[-1]
     lanes = kernels().vector_bytes() // u.element_size()
     rows = kernels().DIAGONAL_SSM_ROWS
     chunks = -(-time // kernels().DIAGONAL_SSM_CHUNK)
     coordinates = -(-modes * (2 if a.is_complex() else 1) // rows) * rows
-    shape = (batch, -(-dim // lanes), chunks, coordinates, lanes) if save else (0,)
+    shape = [batch, -(-dim // lanes), chunks, coordinates, lanes] if save else [0]
     checkpoints = u.new_zeros(shape)  # a row that ends early writes only those before its end
     return u.new_empty(u.shape), a.new_empty(batch, dim, modes), checkpoints
 
 
-def _gradients(u: Tensor, grad_y: Tensor, a: Tensor, *_: Any) -> tuple[Tensor, ...]:
+def _gradients(u: Tensor, grad_y: Tensor, a: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     batch, _, dim = u.shape
     return (
         u.new_empty(u.shape),
