@@ -1,0 +1,71 @@
+"""What longwave is compared with: the code that a reader of the papers, or a user of other libraries, would write."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TextbookS4D(nn.Module):
+    """S4D as its paper's listing has it: an explicit (channels, modes, length) Vandermonde tensor and an FFT.
+
+    Same parameters, output mixing and initial spectrum (S4D-Lin) as a layer of ours; zero-order hold, complex64.
+    """
+
+    def __init__(self, d_model: int, d_state: int = 64) -> None:
+        super().__init__()
+        modes = d_state // 2
+        self.log_dt = nn.Parameter(torch.rand(d_model) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
+        self.log_neg_A_real = nn.Parameter(torch.log(0.5 * torch.ones(d_model, modes)))
+        self.A_imag = nn.Parameter(math.pi * torch.arange(modes).expand(d_model, modes).clone())
+        self.C = nn.Parameter(torch.randn(d_model, modes, 2) / math.sqrt(2))
+        self.D = nn.Parameter(torch.randn(d_model))
+        self.linear = nn.Linear(d_model, 2 * d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = x.shape[1]
+        A = torch.complex(-self.log_neg_A_real.exp(), self.A_imag)
+        dtA = A * self.log_dt.exp()[:, None]
+        weights = torch.view_as_complex(self.C) * (dtA.exp() - 1) / A
+        powers = torch.exp(dtA[..., None] * torch.arange(length))
+        kernel = 2 * torch.einsum("hn,hnl->hl", weights, powers).real
+        u = x.mT
+        y = torch.fft.irfft(torch.fft.rfft(u, 2 * length) * torch.fft.rfft(kernel, 2 * length), 2 * length)
+        y = (y[..., :length] + self.D[:, None] * u).mT
+        return F.glu(self.linear(F.gelu(y)))
+
+
+def lstm(d_model: int) -> nn.Module:
+    """torch's own LSTM of the same width, which calls a fused library kernel."""
+    return nn.LSTM(d_model, d_model, batch_first=True)
+
+
+def scan_loop(a: Tensor, b: Tensor) -> Tensor:
+    """A linear recurrence as a Python loop over positions."""
+    h, states = torch.zeros_like(b[:, 0]), []
+    for a_t, b_t in zip(a.expand(b.shape).unbind(1), b.unbind(1), strict=True):
+        h = a_t * h + b_t
+        states.append(h)
+    return torch.stack(states, 1)
+
+
+def scan_doubling(a: Tensor, b: Tensor) -> Tensor:
+    """A linear recurrence by doubling over the whole sequence: log₂(length) passes of plain torch."""
+    a, step = a.expand(b.shape), 1
+    while step < b.shape[1]:
+        b = torch.cat([b[:, :step], a[:, step:] * b[:, :-step] + b[:, step:]], 1)
+        a = torch.cat([a[:, :step], a[:, step:] * a[:, :-step]], 1)
+        step *= 2
+    return b
+
+
+def scan_s5(a: Tensor, b: Tensor) -> Tensor:
+    """The associative scan of the s5-pytorch package, which takes one sequence at a time."""
+    from s5.jax_compat import associative_scan
+
+    def compose(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return second[0] * first[0], second[0] * first[1] + second[1]
+
+    a = a.expand(b.shape)
+    return torch.stack([associative_scan(compose, (a[i], b[i]))[1] for i in range(b.shape[0])])
