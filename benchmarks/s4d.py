@@ -141,8 +141,8 @@ def distance_from_the_floor(rows: list[measure.Row]) -> tuple[str, ...]:
     per_position = 2 * 2 * MODES + 17 / 2 + 4 * 2 * MODES / 16  # compress, expand; Toeplitz; advance
     notes = [
         f"A float32 matrix product (2048³) reaches {peak:.0f} multiply-adds per nanosecond here. The block form of",
-        f"`diagonal_ssm` (native/diagonal_ssm.cpp) needs {per_position:.1f} of them per position and channel at {MODES}",
-        f"complex modes; the plain recurrence needs {6 * MODES}.",
+        f"`diagonal_ssm` (native/diagonal_ssm.cpp) needs {per_position:.1f} of them per position and channel,",
+        f"at {MODES} complex modes; the plain recurrence needs {6 * MODES}.",
         "",
     ]
     for row in rows:

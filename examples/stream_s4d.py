@@ -35,7 +35,7 @@ def main(length: int = 20_000, chunk: int = 1_000, steps: int = 500) -> None:
 
     difference = (torch.cat(outputs, dim=1) - whole).abs().max() / whole.abs().max()
     print(f"{length - steps} positions in chunks of {chunk}, then {steps} one by one")
-    print(f"state: {state.x.numel()} complex numbers")
+    print(f"state: {sum(part.numel() for part in state)} complex numbers")
     print(f"largest difference from the whole sequence at once, relative to the largest output: {difference:.1e}")
 
 

@@ -55,7 +55,6 @@ def main(steps: int = 100, length: int = 256, folder: Path | None = None) -> Non
     model.eval()
     with torch.no_grad():
         x, y = chirps(500, length)
-        print(f"loss of the last batch: {loss:.3f}")
         print(f"accuracy on 500 new chirps: {(model(x).argmax(1) == y).double().mean():.3f}")
         state = model.initial_state(batch_size=500)
         for x_t in x.unbind(1):

@@ -35,7 +35,7 @@ def test_scipy_gives_the_same_numbers() -> None:
 
 
 def test_a_classifier_learns_and_streams(tmp_path: Path) -> None:
-    said = run("train_classifier", "--steps=40", "--length=64", f"--folder={tmp_path / 'chirps'}")
+    said = run("train_classifier", "--steps=60", "--length=128", f"--folder={tmp_path / 'chirps'}")
     (accuracy,) = figures("accuracy", said)
     assert accuracy >= 0.9
     assert said.endswith("position by position: True\n")

@@ -132,4 +132,4 @@ def test_the_summary_says_how_the_random_eigenvalues_are_drawn(demonstrated, cap
     summarise(results, folder)
     printed = " ".join(capsys.readouterr().out.split())
     assert "eigenvalues of a real Gaussian matrix" in printed
-    assert f"{results['legs']['streamed_identical']} of 10" in printed
+    assert f"{results['legs']['streamed_identical']}/10" in printed

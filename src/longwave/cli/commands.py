@@ -17,7 +17,7 @@ __all__ = ["run"]
 _COMMANDS = {
     "train": "train a model by a recipe",
     "recipes": "list the recipes",
-    "demo": "train S4D on sequential MNIST and stream it, beside a random A, with pictures (about 8 minutes)",
+    "demo": "train S4D on sequential MNIST and stream it, beside a random A, with pictures (about 6 minutes)",
     "doctor": "show what this installation can do and check every operation against its reference",
 }
 

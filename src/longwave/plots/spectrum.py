@@ -46,7 +46,8 @@ def eigenvalues(
         tidy(disk, f"{name}: unit disk", "Re λ̄", "Im λ̄")
         plane.loglog()
         tidy(plane, f"{name}: memory and frequency", "frequency (cycles / position)", "memory (positions)")
-        plane.legend(fontsize=8, loc="lower left", frameon=False, markerscale=3)
+    points, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(points, labels, loc="outside lower center", ncols=2, fontsize=9, frameon=False, markerscale=3)
     return figure
 
 

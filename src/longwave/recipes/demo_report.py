@@ -18,13 +18,17 @@ from longwave.train import write_whole
 
 __all__ = ["Entry", "Streamed", "draw", "summarise"]
 
+_READING = (
+    "Same streamed: predictions that are the same pixel by pixel, through step, as from the whole sequence, and the "
+    "largest difference of a logit between the two."
+)
 _RANDOM = (
     "The random A of each layer: the eigenvalues of a real Gaussian matrix, shifted to be stable (rightmost real part "
     "−1/2, like S4D's) and scaled to the extent of HiPPO-LegS's; drawn with the seed of the weights, then trained."
 )
 
 _ROW = (
-    "{name}|{test_accuracy:.2%}|{streamed_identical} of {test_images}|{streamed_max_logit_difference:.1e}|"
+    "{name}|{test_accuracy:.2%}|{streamed_identical}/{test_images}|{streamed_max_logit_difference:.1e}|"
     "{training_seconds:.0f} s|{streaming_seconds:.0f} s"
 )
 
@@ -108,13 +112,13 @@ def summarise(results: Mapping[str, Mapping[str, str | int | float]], folder: Pa
 
     table = Table(title="S4D on sequential MNIST, 784 steps")
     table.add_column("A begins as")
-    for heading in ("test accuracy", "streamed as whole", "max |Δ logit|", "training", "streaming"):
+    for heading in ("test", "same streamed", "largest Δ", "training", "streaming"):
         table.add_column(heading, justify="right")
     for figures in results.values():
         row = _ROW.format(**figures)
         table.add_row(*row.split("|"))
     get_console().print(table)
-    get_console().print(f"{_RANDOM}\nPictures, metrics, models: {folder}/", highlight=False)
+    get_console().print(f"{_READING}\n{_RANDOM}\nPictures, metrics, models: {folder}/", highlight=False)
 
 
 def _draw_examples(entry: Entry) -> plots.Figure:
