@@ -16,7 +16,6 @@
 // go through those of the tables. Chunks of CHUNK positions bound the memory: the states at their beginnings are all that
 // the forward pass leaves for the backward pass. Work is split by shape only, so results do not depend on the threads.
 #include <algorithm>
-#include <complex>
 #include <memory>
 #include <vector>
 
@@ -35,8 +34,39 @@ constexpr int MIN_TASKS = 16;              // backward splits the batch until th
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <class Real> struct Wider { using type = double; };
-template <> struct Wider<double> { using type = long double; };
+// The tables are made in a higher precision than they are kept in: double for float, long double for double.
+template <class Real> struct Wider;
+template <> struct Wider<float> {
+    typedef double type;
+    typedef double Lanes __attribute__((vector_size(2 * LONGWAVE_VECTOR_BYTES)));
+    static Lanes widen(Vector<float> v) { return __builtin_convertvector(v, Lanes); }
+    static Vector<float> narrow(Lanes v) { return __builtin_convertvector(v, Vector<float>); }
+};
+template <> struct Wider<double> {
+    typedef long double type;
+    struct Lanes {
+        long double lane[lanes<double>];
+        long double& operator[](int i) { return lane[i]; }
+        long double operator[](int i) const { return lane[i]; }
+        template <class F> static Lanes each(F f) {
+            Lanes z;
+            for (int i = 0; i < lanes<double>; ++i) z.lane[i] = f(i);
+            return z;
+        }
+        Lanes operator+(const Lanes& y) const { return each([&](int i) { return lane[i] + y.lane[i]; }); }
+        Lanes operator-(const Lanes& y) const { return each([&](int i) { return lane[i] - y.lane[i]; }); }
+        Lanes operator*(const Lanes& y) const { return each([&](int i) { return lane[i] * y.lane[i]; }); }
+        Lanes operator*(long double y) const { return each([&](int i) { return lane[i] * y; }); }
+        Lanes& operator+=(const Lanes& y) { return *this = *this + y; }
+        Lanes& operator-=(const Lanes& y) { return *this = *this - y; }
+    };
+    static Lanes widen(Vector<double> v) { return Lanes::each([&](int i) { return (long double)(v[i]); }); }
+    static Vector<double> narrow(const Lanes& x) {
+        Vector<double> v;
+        for (int i = 0; i < lanes<double>; ++i) v[i] = double(x[i]);
+        return v;
+    }
+};
 
 // ---- matrices of vectors -------------------------------------------------------------------------------------------
 
@@ -121,7 +151,7 @@ template <class V> struct Tables {
 template <class Real> struct System {
     using V = Vector<Real>;
     using Wide = typename Wider<Real>::type;
-    using Complex = std::complex<Wide>;
+    using WideLanes = typename Wider<Real>::Lanes;
     static constexpr int W = lanes<Real>;
 
     const DiagonalSSM<Real>& s;
@@ -129,80 +159,102 @@ template <class Real> struct System {
     const Wide pair = s.is_complex ? 2 : 1;  // a complex mode stands for itself and its conjugate
 
     int width(int64_t block) const { return int(std::min<int64_t>(W, s.dim - block * W)); }
-    Complex entry(const Real* p, int64_t channel, int64_t mode) const {
-        const Real* at = p + (channel * s.modes + mode) * parts;
-        return {at[0], s.is_complex ? at[1] : Real(0)};
+
+    // A complex number per lane, in the wider precision.
+    struct Number {
+        WideLanes re = {}, im = {};
+        Number times(const Number& y) const { return {re * y.re - im * y.im, re * y.im + im * y.re}; }
+        void add_conj_times(Wide scale, const Number& x, const Number& y) {  // += scale conj(x) y
+            re += (x.re * y.re + x.im * y.im) * scale;
+            im += (x.re * y.im - x.im * y.re) * scale;
+        }
+    };
+    static Number one() {
+        Number z;
+        for (int i = 0; i < W; ++i) z.re[i] = 1;
+        return z;
     }
-    static Complex times(Complex x, Complex y) {  // without the checks for infinities of operator*
-        return {x.real() * y.real() - x.imag() * y.imag(), x.real() * y.imag() + x.imag() * y.real()};
+
+    // Mode `mode` of a (dim, modes) tensor; lanes beyond the last channel are zero.
+    Number entry(const Real* p, int64_t block, int64_t mode) const {
+        Number z;
+        for (int lane = 0; lane < width(block); ++lane) {
+            const Real* at = p + ((block * W + lane) * s.modes + mode) * parts;
+            z.re[lane] = at[0];
+            if (s.is_complex) z.im[lane] = at[1];
+        }
+        return z;
+    }
+    void write_entry(Real* p, int64_t block, int64_t mode, const Number& z) const {
+        for (int lane = 0; lane < width(block); ++lane) {
+            Real* at = p + ((block * W + lane) * s.modes + mode) * parts;
+            at[0] = Real(z.re[lane]);
+            if (s.is_complex) at[1] = Real(z.im[lane]);
+        }
+    }
+    // Mode `mode` of a table whose coordinates are `row` apart; `re` and `im` scale the two parts.
+    void put(V* table, int64_t mode, int64_t row, const Number& z, Wide re = 1, Wide im = 1) const {
+        table[mode * parts * row] = Wider<Real>::narrow(z.re * re);
+        if (s.is_complex) table[(mode * 2 + 1) * row] = Wider<Real>::narrow(z.im * im);
+    }
+    Number get(const V* table, int64_t mode, int64_t row, Wide re = 1, Wide im = 1) const {
+        Number z;
+        z.re = Wider<Real>::widen(table[mode * parts * row]) * re;
+        if (s.is_complex) z.im = Wider<Real>::widen(table[(mode * 2 + 1) * row]) * im;
+        return z;
     }
 
     void build(Tables<V> t, int64_t block) const {
-        for (int lane = 0; lane < width(block); ++lane) {
-            const int64_t channel = block * W + lane;
-            Wide K[T] = {};
-            for (int64_t n = 0; n < s.modes; ++n) {
-                const Complex a = entry(s.a, channel, n), b = entry(s.b, channel, n), c = entry(s.c, channel, n);
-                Complex power = 1;  // a^j
-                for (int j = 0; j < T; ++j) {
-                    K[j] += pair * times(times(c, power), b).real();
-                    put(t.P, n, T - 1 - j, T, lane, times(power, b));
-                    power = times(power, a);
-                    const Complex q = times(c, power);
-                    put(t.Q, n, j, T, lane, {pair * q.real(), -pair * q.imag()});
-                    put(t.power + j * R, n, 0, 1, lane, power);
-                }
-                for (int part = 0; part < parts; ++part) {
-                    const Wide exact = part ? power.imag() : power.real();
-                    t.rest[n * parts + part][lane] = Real(exact - Wide(t.power[(T - 1) * R + n * parts + part][lane]));
-                }
+        WideLanes K[T] = {};
+        for (int64_t n = 0; n < s.modes; ++n) {
+            const Number a = entry(s.a, block, n), b = entry(s.b, block, n), c = entry(s.c, block, n), bc = b.times(c);
+            Number power = one();  // a^j
+            for (int j = 0; j < T; ++j) {
+                K[j] += bc.times(power).re * pair;
+                put(t.P + T - 1 - j, n, T, b.times(power));
+                power = power.times(a);
+                put(t.Q + j, n, T, c.times(power), pair, -pair);  // of Re x and Im x in pair Re(c a^(j+1) x)
+                put(t.power + j * R, n, 1, power);
             }
-            for (int l = 0; l < T; ++l) t.K[T - 1 + l][lane] = Real(K[l]);
-            t.d[0][lane] = s.d ? s.d[channel] : Real(0);
+            const Number rounded = get(t.power + (T - 1) * R, n, 1);
+            power.re -= rounded.re;
+            power.im -= rounded.im;
+            put(t.rest, n, 1, power);
         }
+        for (int l = 0; l < T; ++l) t.K[T - 1 + l] = Wider<Real>::narrow(K[l]);
+        for (int lane = 0; lane < width(block); ++lane) t.d[0][lane] = s.d ? s.d[block * W + lane] : Real(0);
     }
 
     // Chain rule from the tables' gradients to those of a, b, c, d.
     void collect(Tables<V> g, int64_t block) const {
-        for (int lane = 0; lane < width(block); ++lane) {
-            const int64_t channel = block * W + lane;
-            Wide dK[T] = {};
-            for (int j = 0; j < T; ++j)
-                for (int i = 0; i <= j; ++i) dK[j - i] += g.K[j * T + i][lane];
-            for (int64_t n = 0; n < s.modes; ++n) {
-                const Complex a = entry(s.a, channel, n), b = entry(s.b, channel, n), c = entry(s.c, channel, n);
-                const Complex bc = times(b, c);
-                Complex da = 0, db = 0, dc = 0, power = 1, before = 0;  // a^j, a^(j-1)
-                for (int j = 0; j < T; ++j) {
-                    const Wide dk = pair * dK[j];
-                    const Complex dp = get(g.P, n, T - 1 - j, T, lane);
-                    db += times(std::conj(power), dp + dk * std::conj(c));
-                    dc += times(std::conj(power), dk * std::conj(b));
-                    da += Wide(j) * times(std::conj(before), times(std::conj(b), dp) + dk * std::conj(bc));
-                    const Complex dq = get(g.Q, n, j, T, lane), next = times(power, a);
-                    const Complex dz = {pair * dq.real(), -pair * dq.imag()};
-                    dc += times(std::conj(next), dz);
-                    da += Wide(j + 1) * times(std::conj(power), times(std::conj(c), dz) + get(g.power + j * R, n, 0, 1, lane));
-                    before = power;
-                    power = next;
-                }
-                const int64_t at = (channel * s.modes + n) * parts;
-                for (int part = 0; part < parts; ++part) {
-                    s.grad_a[at + part] = Real(part ? da.imag() : da.real());
-                    s.grad_b[at + part] = Real(part ? db.imag() : db.real());
-                    s.grad_c[at + part] = Real(part ? dc.imag() : dc.real());
-                }
+        Number dK[T];
+        for (int l = 0; l < T; ++l)
+            for (int j = l; j < T; ++j) dK[l].re += Wider<Real>::widen(g.K[j * T + j - l]) * pair;
+        for (int64_t n = 0; n < s.modes; ++n) {
+            const Number a = entry(s.a, block, n), b = entry(s.b, block, n), c = entry(s.c, block, n);
+            Number da, db, dc, before, power = one();  // a^j, a^(j-1)
+            for (int j = 0; j < T; ++j) {
+                // K_j = pair Re(c a^j b) and P_(T-1-j) = a^j b
+                Number dab = get(g.P + T - 1 - j, n, T);  // gradient of a^j b
+                dab.add_conj_times(1, c, dK[j]);
+                db.add_conj_times(1, power, dab);
+                dc.add_conj_times(1, power.times(b), dK[j]);
+                da.add_conj_times(j, before.times(b), dab);
+                // Q_j = c a^(j+1), and a^(j+1) itself
+                const Number next = power.times(a), dz = get(g.Q + j, n, T, pair, -pair);
+                Number dpower = get(g.power + j * R, n, 1);
+                dpower.add_conj_times(1, c, dz);
+                dc.add_conj_times(1, next, dz);
+                da.add_conj_times(j + 1, power, dpower);
+                before = power;
+                power = next;
             }
-            if (s.grad_d) s.grad_d[channel] = g.d[0][lane];
+            write_entry(s.grad_a, block, n, da);
+            write_entry(s.grad_b, block, n, db);
+            write_entry(s.grad_c, block, n, dc);
         }
-    }
-
-    void put(V* table, int64_t mode, int64_t j, int64_t row, int lane, Complex z) const {
-        table[mode * parts * row + j][lane] = Real(z.real());
-        if (s.is_complex) table[(mode * parts + 1) * row + j][lane] = Real(z.imag());
-    }
-    Complex get(const V* table, int64_t mode, int64_t j, int64_t row, int lane) const {
-        return {table[mode * parts * row + j][lane], s.is_complex ? table[(mode * parts + 1) * row + j][lane] : Real(0)};
+        if (s.grad_d)
+            for (int lane = 0; lane < width(block); ++lane) s.grad_d[block * W + lane] = g.d[0][lane];
     }
 
     // ---- between tensors and vectors -----------------------------------------------------------------------------

@@ -105,9 +105,9 @@ def exprel(z: Inexact[Tensor, "..."]) -> Inexact[Tensor, "..."]:
     near_zero = z.abs() < 0.1
     # Each branch gets arguments on which its gradient is finite, since `where` multiplies the other by zero.
     near, far = torch.where(near_zero, z, 0), torch.where(near_zero, 1, z)
-    series = torch.ones_like(z)
+    series = one = torch.ones_like(z)
     for k in range(11, 1, -1):
-        series = 1 + near / k * series
+        series = torch.addcmul(one, near, series, value=1 / k)
     return torch.where(near_zero, series, expm1(far) / far)
 
 
