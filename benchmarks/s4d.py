@@ -142,7 +142,7 @@ def distance_from_the_floor(rows: list[measure.Row]) -> tuple[str, ...]:
     notes = [
         f"A float32 matrix product (2048³) reaches {peak:.0f} multiply-adds per nanosecond here. The block form of",
         f"`diagonal_ssm` (native/diagonal_ssm.cpp) needs {per_position:.1f} of them per position and channel,",
-        f"at {MODES} complex modes; the plain recurrence needs {6 * MODES}.",
+        f"at {MODES} complex modes; the plain recurrence needs {8 * MODES}.",
         "",
     ]
     for row in rows:

@@ -24,7 +24,9 @@ namespace {
     Kernels {                                                                                              \
         #ISA, BYTES, ISA::linear_scan<float>, ISA::linear_scan<double>, ISA::linear_scan_backward<float>,  \
             ISA::linear_scan_backward<double>, ISA::diagonal_ssm<float>, ISA::diagonal_ssm<double>,        \
-            ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>                          \
+            ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
+            ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
+            ISA::gated_linear_backward<double>                                                             \
     }
 
 // The sets this processor can run, best first.
@@ -84,6 +86,17 @@ struct SSMCall {
     }
 };
 
+struct GatedCall {
+    int64_t rows, in, out;
+    Address x, weight, bias, grad_y, y, z, grad_x, grad_weight, grad_bias;
+    int threads;
+
+    template <class T> GatedLinear<T> as() const {
+        return {rows, in, out, at<const T>(x), at<const T>(weight), at<const T>(bias), at<const T>(grad_y), at<T>(y), at<T>(z),
+                at<T>(grad_x), at<T>(grad_weight), at<T>(grad_bias), threads};
+    }
+};
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -140,6 +153,20 @@ NB_MODULE(_native, m) {
               nb::gil_scoped_release release;
               is_double ? active.diagonal_ssm_backward_f64(call.as<double>())
                         : active.diagonal_ssm_backward_f32(call.as<float>());
+          });
+    m.def("gated_linear", [](int64_t rows, int64_t in, int64_t out, bool is_double, Address x, Address weight, Address bias,
+                             Address y, Address z, int threads) {
+        GatedCall call{rows, in, out, x, weight, bias, 0, y, z, 0, 0, 0, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.gated_linear_f64(call.as<double>()) : active.gated_linear_f32(call.as<float>());
+    });
+    m.def("gated_linear_backward",
+          [](int64_t rows, int64_t in, int64_t out, bool is_double, Address x, Address weight, Address grad_y, Address z,
+             Address grad_x, Address grad_weight, Address grad_bias, int threads) {
+              GatedCall call{rows, in, out, x, weight, 0, grad_y, 0, z, grad_x, grad_weight, grad_bias, threads};
+              nb::gil_scoped_release release;
+              is_double ? active.gated_linear_backward_f64(call.as<double>())
+                        : active.gated_linear_backward_f32(call.as<float>());
           });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;

@@ -7,8 +7,8 @@
 //     x' = a^T x + sum_j P_j u_j        P_j = a^(T-1-j) b                 compress, then advance
 //     y_j = Q_j . x + sum_i K_(j-i) u_i Q_j = c a^(j+1), K_l = c a^l b    expand, and a T x T Toeplitz product
 //
-// With R real state coordinates a position costs 2 R + (T+1)/2 + 4 R/T multiply-adds, where the plain recurrence costs 3 R
-// (complex, b and c apart), and nearly all of them are products of small matrices, one per channel. Channels are the lanes
+// With R real state coordinates a position costs 2 R + (T+1)/2 + 4 R/T multiply-adds, where the plain recurrence costs 4 R
+// (complex; 3 R with b folded into c), and nearly all of them are products of small matrices, one per channel. Channels are the lanes
 // of a vector, so all five products, forward and backward, are one function: `multiply`, on matrices of vectors.
 //
 // The tables P, Q, K and a^T come from the rounded a, b, c in a higher precision and are rounded once; a^T is kept as a

@@ -46,6 +46,16 @@ template <class T> struct DiagonalSSM {
 // chunk DIAGONAL_SSM_CHUNK positions, and the coordinates are padded to a multiple of DIAGONAL_SSM_ROWS.
 constexpr int DIAGONAL_SSM_CHUNK = 256, DIAGONAL_SSM_ROWS = 4;
 
+template <class T> struct GatedLinear {
+    int64_t rows, in, out;
+    const T *x, *weight, *bias;  // (rows, in), (2 out, in), (2 out,) or null; contiguous
+    const T *grad_y;             // (rows, out), contiguous
+    T *y;                        // (rows, out)
+    T *z;                        // (rows, 2 out): x weight' + bias, written forward if not null, read backward
+    T *grad_x, *grad_weight, *grad_bias;
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -57,6 +67,10 @@ struct Kernels {
     void (*diagonal_ssm_f64)(const DiagonalSSM<double>&);
     void (*diagonal_ssm_backward_f32)(const DiagonalSSM<float>&);
     void (*diagonal_ssm_backward_f64)(const DiagonalSSM<double>&);
+    void (*gated_linear_f32)(const GatedLinear<float>&);
+    void (*gated_linear_f64)(const GatedLinear<double>&);
+    void (*gated_linear_backward_f32)(const GatedLinear<float>&);
+    void (*gated_linear_backward_f64)(const GatedLinear<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -65,6 +79,8 @@ struct Kernels {
     template <class T> void linear_scan_backward(const LinearScan<T>&);                            \
     template <class T> void diagonal_ssm(const DiagonalSSM<T>&);                                   \
     template <class T> void diagonal_ssm_backward(const DiagonalSSM<T>&);                          \
+    template <class T> void gated_linear(const GatedLinear<T>&);                                   \
+    template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

@@ -17,10 +17,15 @@ from longwave.testing.inputs import Inputs
 IMPLEMENTATIONS = {
     "linear_scan": ("reference", "cpu"),
     "diagonal_ssm": ("reference", "cpu"),
+    "gated_linear": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
 }
-NATIVE = ("linear_scan", "diagonal_ssm")  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
+NATIVE = (
+    "linear_scan",
+    "diagonal_ssm",
+    "gated_linear",
+)  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -80,6 +85,12 @@ CASES = {
         Case("reset-lengths", _sizes(4, 300, 5, 2), ("reset", "lengths")),
         Case("reset-lengths-real", _sizes(4, 40, 5, 2, is_complex=False), ("reset", "lengths")),
     ),
+    # `time` rows at batch 1, `dim` inputs, `modes` outputs; the kernel refuses fewer than 64 rows, and takes blocks of
+    # 192 rows, tiles of 4 or 6, and panels of 4 to 32 outputs.
+    "gated_linear": tuple(
+        Case(f"{rows}-rows-{inputs}-to-{outputs}", _sizes(1, rows, inputs, outputs))
+        for rows, inputs, outputs in ((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70))
+    ),
     "vandermonde": tuple(
         Case(f"length-{n}-{'complex' if c else 'real'}", _sizes(1, n, 3, 5, is_complex=c), options={"length": n})
         for n, c in product((0, 1, 2, 17, 1047), (True, False))
@@ -88,11 +99,20 @@ CASES = {
 }
 
 
+def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
+    """Whether there are such arguments: no complex number has 2 × 16 bits, and 16-bit matrices are PyTorch's."""
+    if dtype in (torch.float64, torch.float32):
+        return True
+    return op != "gated_linear" and not (op in ("linear_scan", "vandermonde") and case.sizes["is_complex"])
+
+
 def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:
     """(op, impl, instruction set, case, dtype): every row of the table, for `pytest.mark.parametrize`."""
     every = []
     for op in ops:
         for impl, case, dtype in product(IMPLEMENTATIONS[op], CASES[op], dtypes):
+            if not possible(op, case, dtype):
+                continue
             isas = _native.kernels().available() if impl == "cpu" and op in NATIVE and _native.available() else [None]
             for isa in isas:
                 name = "-".join(filter(None, (op, impl, isa, case.id, str(dtype).removeprefix("torch."))))

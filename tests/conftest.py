@@ -9,10 +9,9 @@ import pytest
 import torch
 
 # Before longwave is imported: annotations of the named modules are checked at every call. Implementation files are not.
-_CHECKED = ("math", "layers", "models", "ops.linear_scan._api", "ops.diagonal_ssm._api", "ops.vandermonde._api")
-jaxtyping.install_import_hook(
-    [f"longwave.{module}" for module in (*_CHECKED, "ops.long_conv._api")], "beartype.beartype"
-)
+_OPS = ("linear_scan", "diagonal_ssm", "gated_linear", "vandermonde", "long_conv")
+_CHECKED = ("math", "layers", "models", "data", "train", "plots", "recipes", *(f"ops.{op}._api" for op in _OPS))
+jaxtyping.install_import_hook([f"longwave.{module}" for module in _CHECKED], "beartype.beartype")
 
 from longwave.ops import _native  # noqa: E402  (the hook must come first)
 

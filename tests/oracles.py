@@ -58,6 +58,14 @@ def vandermonde(a: Tensor, w: Tensor, length: int) -> Tensor:
     return 2 * kernel.real if kernel.is_complex() else kernel
 
 
+def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    z = bias.expand(*x.shape[:-1], -1)
+    for k in range(x.shape[-1]):
+        z = z + x[..., k : k + 1] * weight[:, k]
+    value, gate = z.chunk(2, -1)
+    return value / (1 + torch.exp(-gate))
+
+
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
     y = 0 * u + 0 * k.sum()
     for lag in range(min(u.shape[1], k.shape[1])):

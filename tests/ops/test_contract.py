@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import oracles
-from cases import CASES, DTYPES, IMPLEMENTATIONS, Case, rows
+from cases import CASES, DTYPES, IMPLEMENTATIONS, NATIVE, Case, possible, rows
 from longwave import ops
+from longwave.errors import UnsupportedError
 from longwave.testing import assert_matches, error_budget
 
 every_row = pytest.mark.parametrize(
@@ -23,7 +24,12 @@ RECURRENCES = ("linear_scan", "diagonal_ssm")
 def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Arguments of one precision; in 16 bits only the sequences are, the system and the state stay float32."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
-    sequences = {"linear_scan": ("a", "b"), "diagonal_ssm": ("u",), "long_conv": ("u", "k")}.get(op, ())
+    sequences = {
+        "linear_scan": ("a", "b"),
+        "diagonal_ssm": ("u",),
+        "long_conv": ("u", "k"),
+        "gated_linear": ("x", "weight", "bias"),
+    }.get(op, ())
 
     def cast(name: str, x: Tensor) -> Tensor:
         if x.is_complex():
@@ -102,19 +108,10 @@ def expected(op: str, case: Case, dtype: torch.dtype) -> list[tuple[str, Tensor,
     return [(n, t, ratio * w * scale) for (n, t, _), w, scale in zip(exact, worst, scales, strict=True)]
 
 
-def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
-    """Whether there are such arguments: there is no complex number of 2 × 16 bits to compute with."""
-    return dtype in (torch.float64, torch.float32) or not (
-        op in ("linear_scan", "vandermonde") and case.sizes["is_complex"]
-    )
-
-
 @every_row
 def test_outputs_and_gradients_are_exact(
     op: str, impl: str, native_isa: str | None, case: Case, dtype: torch.dtype
 ) -> None:
-    if not possible(op, case, dtype):
-        return
     inputs = case.inputs(op)
     leaves = {n: x.requires_grad_() for n, x in rounded(op, inputs.tensors, dtype).items()}
     out = call(op, leaves, inputs.options, impl=impl)
@@ -125,7 +122,7 @@ def test_outputs_and_gradients_are_exact(
 @pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_dtypes_of_the_results(op: str, dtype: torch.dtype) -> None:
-    case = next(c for c in CASES[op] if c.sizes["time"] == 17)
+    case = next(c for c in CASES[op] if c.sizes["time"] in (17, 193))
     if not possible(op, case, dtype):
         case = Case("real", {**case.sizes, "is_complex": False}, options=case.options)
     tensors = rounded(op, case.inputs(op).tensors, dtype)
@@ -179,7 +176,7 @@ def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
     assert float(difference[1, 123].min()) > noise
 
 
-@pytest.mark.parametrize("op", (*RECURRENCES, "long_conv"))
+@pytest.mark.parametrize("op", (*RECURRENCES, "long_conv", "gated_linear"))
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_any_strides(op: str, impl: str) -> None:
     case = Case("", {"batch": 3, "time": 37, "dim": 20, "modes": 2})
@@ -200,7 +197,7 @@ def test_any_strides(op: str, impl: str) -> None:
         torch.testing.assert_close(got, want, rtol=0, atol=noise * float(want.detach().abs().max()))
 
 
-@pytest.mark.parametrize("op", RECURRENCES)
+@pytest.mark.parametrize("op", NATIVE)
 @pytest.mark.parametrize("dtype", (torch.float64, torch.float32), ids=str)
 def test_native_results_do_not_depend_on_the_threads(op: str, dtype: torch.dtype) -> None:
     tensors, options = Case("", {"batch": 5, "time": 700, "dim": 37, "modes": 4}).inputs(op)
@@ -229,10 +226,30 @@ def test_opcheck(op: str, with_ends: bool) -> None:
     torch.library.opcheck(getattr(torch.ops.longwave, op).default, (*leaves, *ends, *last))
 
 
+@pytest.mark.parametrize("save", (False, True))
+def test_opcheck_of_gated_linear(save: bool) -> None:
+    x, weight, bias = (t.requires_grad_(save) for t in (torch.randn(70, 3), torch.randn(10, 3), torch.randn(10)))
+    torch.library.opcheck(torch.ops.longwave.gated_linear.default, (x, weight, bias, save))
+
+
+@pytest.mark.parametrize("op", NATIVE)
+def test_second_derivatives_are_refused_and_the_reference_has_them(op: str) -> None:
+    case = Case("", {"batch": 1, "time": 70, "dim": 2, "modes": 2, "is_complex": False})
+    leaves = {n: x.requires_grad_() for n, x in case.inputs(op).tensors.items()}
+    first = next(iter(leaves.values()))
+    for impl in ("reference", "cpu"):
+        (slope,) = torch.autograd.grad(call(op, leaves, {}, impl=impl)[0].square().sum(), first, create_graph=True)
+        if impl == "reference":
+            assert torch.autograd.grad(slope.sum(), first)[0].abs().max() > 0
+        else:
+            with pytest.raises(UnsupportedError, match="second derivatives"):
+                torch.autograd.grad(slope.sum(), first)
+
+
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("op", (*RECURRENCES, "long_conv"))
+@pytest.mark.parametrize("op", (*RECURRENCES, "long_conv", "gated_linear"))
 def test_compiled_equals_eager(op: str) -> None:
-    tensors, options = Case("", {"batch": 2, "time": 40, "dim": 3, "modes": 2}, ("reset",)[: op != "long_conv"]).inputs(
+    tensors, options = Case("", {"batch": 2, "time": 40, "dim": 3, "modes": 2}, ("reset",)[: op in RECURRENCES]).inputs(
         op
     )
     names = tuple(tensors)

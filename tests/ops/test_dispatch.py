@@ -32,7 +32,7 @@ def test_explicit_implementations_never_fall_back() -> None:
         linear_scan(D, U, impl="triton")
     with pytest.raises(UnsupportedError, match="'auto', 'reference', 'cpu'"):
         linear_scan(D, U, impl="cuda")
-    with pytest.raises(UnsupportedError, match="there are diagonal_ssm, linear_scan"):
+    with pytest.raises(UnsupportedError, match="there are diagonal_ssm, gated_linear"):
         explain("linear_scam")
 
 

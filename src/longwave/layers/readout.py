@@ -2,11 +2,13 @@
 
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from longwave.layers.dropout import TiedDropout
 from longwave.layers.options import choose
+from longwave.ops import gated_linear
 from longwave.shapes import Float, Tensor
 
 # The width of the linear map, in units of d_model.
@@ -38,4 +40,8 @@ class Readout(nn.Module):
         g = self.dropout(F.gelu(y))
         if self.linear is None:
             return g
-        return F.glu(self.linear(g)) if self.output == "glu" else self.linear(g)
+        if self.output == "linear":
+            return self.linear(g)
+        if torch.is_autocast_enabled(g.device.type):  # which chooses the dtype of each torch function, not of ours
+            return F.glu(self.linear(g))
+        return gated_linear(g, self.linear.weight, self.linear.bias).y

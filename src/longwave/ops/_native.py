@@ -69,6 +69,17 @@ def broadcast_strides(tensor: torch.Tensor) -> list[int]:
     return [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
 
 
+def refuse_second_derivatives(op: str) -> None:
+    """Make differentiating the backward pass an error: without this, torch would take its result for a constant."""
+
+    def raise_(*_: object) -> None:
+        raise UnsupportedError(
+            f"{op}: the native kernel has no second derivatives; use impl='reference', or leave create_graph off."
+        )
+
+    torch.library.register_autograd(f"longwave::{op}_backward", raise_, lib=library)
+
+
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     """Without a pending conjugation or negation, which a kernel would not see."""
     return tensor.resolve_conj().resolve_neg()

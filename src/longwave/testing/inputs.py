@@ -18,7 +18,7 @@ class Inputs(NamedTuple):
 def make_inputs(
     op: str, *, batch: int = 2, time: int = 7, dim: int = 3, modes: int = 2, is_complex: bool = True, seed: int = 0
 ) -> Inputs:
-    """Arguments of `linear_scan` or `diagonal_ssm`: decays with |a| in (0.4, 1), everything else normal.
+    """Arguments of an operation: decays with |a| in (0.4, 1), everything else normal.
 
     Args:
         op: name of the operation.
@@ -56,6 +56,12 @@ def make_inputs(
             "C": normal(dim, modes),
             "D": normal(dim, kind=False),
             "initial_state": normal(batch, dim, modes),
+        }
+    elif op == "gated_linear":
+        tensors = {
+            "x": normal(batch, time, dim, kind=False),
+            "weight": normal(2 * modes, dim, kind=False),
+            "bias": normal(2 * modes, kind=False),
         }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}

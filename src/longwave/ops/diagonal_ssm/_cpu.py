@@ -1,6 +1,6 @@
 """The native kernel (native/diagonal_ssm.cpp) as ``torch.ops.longwave.diagonal_ssm``, with its adjoint.
 
-The forward pass leaves the states at every 256th position as checkpoints: half a number per input number at 64 states.
+The forward pass leaves the states at every 256th position as checkpoints: a quarter of the input at 64 real states.
 """
 
 from typing import Any
@@ -8,7 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longwave.ops._native import address, available, broadcast_strides, ends, kernels, kind, library, packed, plain
+from longwave.ops._native import (
+    address,
+    available,
+    broadcast_strides,
+    ends,
+    kernels,
+    kind,
+    library,
+    packed,
+    plain,
+    refuse_second_derivatives,
+)
 from longwave.ops._native import refuses as refuses
 
 library.define(
@@ -134,3 +145,4 @@ if available():
     torch.library.register_fake("longwave::diagonal_ssm", _outputs, lib=library)
     torch.library.register_fake("longwave::diagonal_ssm_backward", _gradients, lib=library)
     torch.library.register_autograd("longwave::diagonal_ssm", _adjoint, setup_context=_save, lib=library)
+    refuse_second_derivatives("diagonal_ssm")

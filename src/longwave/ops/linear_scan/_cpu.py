@@ -5,7 +5,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longwave.ops._native import address, available, broadcast_strides, ends, kernels, kind, library, packed, plain
+from longwave.ops._native import (
+    address,
+    available,
+    broadcast_strides,
+    ends,
+    kernels,
+    kind,
+    library,
+    packed,
+    plain,
+    refuse_second_derivatives,
+)
 from longwave.ops._native import refuses as refuses
 
 library.define(
@@ -118,3 +129,4 @@ if available():
     torch.library.register_fake("longwave::linear_scan", _outputs, lib=library)
     torch.library.register_fake("longwave::linear_scan_backward", _gradients_fake, lib=library)
     torch.library.register_autograd("longwave::linear_scan", _adjoint, setup_context=_save, lib=library)
+    refuse_second_derivatives("linear_scan")

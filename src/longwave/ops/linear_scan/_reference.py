@@ -1,8 +1,8 @@
 """What a scan *is*, in plain PyTorch: any device, any dtype, differentiable by autograd.
 
 One position after the other. The composition of two steps is associative, so all prefixes could be had by doubling in
-log₂(time) passes; but the products of rounded a's in it lose four times as much as this loop in a sequence of 97
-positions, and the reference is what everything else is measured against.
+log₂(time) passes; but where a does not depend on time, the same rounded powers of it enter again and again and lose
+more than this loop does, and the reference is what everything else is measured against.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """One matrix product per channel instead of a (dim, modes, length) tensor.
 
 With l = S i + j, aˡ = (a^S)^i a^j: two thin tables of powers, (modes, length / S) and (modes, S), made in float64 and
-rounded once, and one batched product over the modes. Its 4 · modes · length operations per channel run at the speed of
-the BLAS, which is the floor; benchmarks/s4d.py shows it.
+rounded once, and one batched product over the modes. Of its time the product, at the speed of the BLAS, is a part;
+most of the rest goes into the tables (benchmarks/s4d.py shows both).
 """
 
 from math import isqrt

@@ -1,0 +1,1 @@
+"""y = value ⊙ σ(gate), both linear in x: the map that mixes channels after a bank of state space models."""

@@ -1,0 +1,68 @@
+"""The public function and its argument checks; the other files of this folder compute."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from longwave.errors import ShapeError
+from longwave.ops import _checks as check
+from longwave.ops._dispatch import Implementation, Op
+from longwave.ops.gated_linear import _cpu, _reference
+from longwave.shapes import Float
+
+_op = Op("gated_linear", cpu=Implementation(_cpu.run, _cpu.refuses), reference=Implementation(_reference.run))
+
+
+class GatedLinear(NamedTuple):
+    """The output at every position."""
+
+    y: Float[Tensor, "... out"]
+
+
+def gated_linear(
+    x: Float[Tensor, "... d"],
+    weight: Float[Tensor, "out_and_gate d"],
+    bias: Float[Tensor, " out_and_gate"] | None = None,
+    *,
+    impl: str = "auto",
+) -> GatedLinear:
+    """A linear map whose outputs are each gated by another one.
+
+    y = (V x + c) ⊙ σ(W x + d), with `weight` = (V; W) and `bias` = (c; d) one below the other.
+
+    Args:
+        x: input; its leading axes are positions.
+        weight: the rows of V, then those of W.
+        bias: c, then d; none if None.
+        impl: "auto", "reference" or "cpu".
+
+    Returns:
+        `y` in the dtype of `x`.
+
+    Raises:
+        ShapeError: shapes, dtypes or devices do not fit.
+        UnsupportedError: the implementation asked for cannot take these arguments.
+
+    Numerics:
+        Sums in the dtype of the arguments; σ is within 2 units in the last place. Results do not depend on the threads.
+
+    Source:
+        Dauphin, Fan, Auli, Grangier, "Language modeling with gated convolutional networks" (2017), §2, eq. 1.
+
+    Example:
+        >>> import torch
+        >>> from longwave.ops import gated_linear
+        >>> gated_linear(torch.ones(1, 1), torch.tensor([[3.0], [0.0]])).y
+        tensor([[1.5000]])
+    """
+    if weight.ndim != 2 or weight.shape[0] % 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"gated_linear: weight has shape {tuple(weight.shape)}, x {tuple(x.shape)}; expected (2 out, d), (..., d)."
+        )
+    if bias is not None:
+        check.shape("gated_linear", "bias", bias, (weight.shape[0],), "(2 out,)")
+    check.same_device("gated_linear", x=x, weight=weight, bias=bias)
+    if len({x.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype}) > 1 or not x.is_floating_point():
+        raise ShapeError(f"gated_linear: x is {x.dtype}, weight {weight.dtype}; expected one floating point dtype.")
+    y = _op(impl, x.reshape(-1, x.shape[-1]), weight, bias)
+    return GatedLinear(y.reshape(*x.shape[:-1], y.shape[-1]))

@@ -1,0 +1,90 @@
+"""The native kernel (native/gated_linear.cpp) as ``torch.ops.longwave.gated_linear``, with its adjoint."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longwave.ops import _native
+from longwave.ops._native import address, available, kernels, library, packed, refuse_second_derivatives
+
+library.define("gated_linear(Tensor x, Tensor weight, Tensor? bias, bool save) -> (Tensor, Tensor)")
+library.define("gated_linear_backward(Tensor grad_y, Tensor x, Tensor weight, Tensor z) -> (Tensor, Tensor, Tensor)")
+
+
+FEWEST_ROWS = 64
+
+
+def refuses(x: Tensor, *rest: Tensor | None) -> str | None:
+    """Why the kernel cannot take these arguments, or None."""
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
+    if x.shape[0] < FEWEST_ROWS:
+        return f"below {FEWEST_ROWS} rows, packing the weight costs more than it saves, and x has {x.shape[0]}"
+    return _native.refuses(x, *rest)
+
+
+def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """y (rows, out)."""
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias))
+    return torch.ops.longwave.gated_linear(x, weight, bias, save)[0]
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, save: bool) -> tuple[Tensor, Tensor]:
+    y, z = _outputs(x, weight, bias, save)
+    args = [packed(t) for t in (x, weight, bias)]
+    kernels().gated_linear(
+        *x.shape,
+        y.shape[1],
+        x.dtype == torch.float64,
+        *map(address, (*args, y)),
+        address(z) if save else 0,
+        torch.get_num_threads(),
+    )
+    return y, z
+
+
+def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = _gradients(grad_y, x, weight, z)
+    args = [packed(t) for t in (x, weight, grad_y)]
+    kernels().gated_linear_backward(
+        *x.shape,
+        grad_y.shape[1],
+        x.dtype == torch.float64,
+        *map(address, (*args, z, *gradients)),
+        torch.get_num_threads(),
+    )
+    return gradients
+
+
+def _outputs(x: Tensor, weight: Tensor, bias: Tensor | None, save: bool) -> tuple[Tensor, Tensor]:
+    rows, width = x.shape[0], weight.shape[0]
+    return x.new_empty(rows, width // 2), x.new_empty([rows, width] if save else [0])
+
+
+def _gradients(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(weight.shape[0])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, bias, _ = inputs
+    ctx.with_bias = bias is not None
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(x, weight, output[1])
+
+
+def _adjoint(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad_y is None:
+        return None, None, None, None
+    grad_x, grad_weight, grad_bias = torch.ops.longwave.gated_linear_backward(grad_y, *ctx.saved_tensors)
+    return grad_x, grad_weight, grad_bias if ctx.with_bias else None, None
+
+
+if available():
+    library.impl("gated_linear", _forward, "CPU")
+    library.impl("gated_linear_backward", _backward, "CPU")
+    torch.library.register_fake("longwave::gated_linear", _outputs, lib=library)
+    torch.library.register_fake("longwave::gated_linear_backward", _gradients, lib=library)
+    torch.library.register_autograd("longwave::gated_linear", _adjoint, setup_context=_save, lib=library)
+    refuse_second_derivatives("gated_linear")
