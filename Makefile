@@ -49,6 +49,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.s4d
 	$(BIN)/python -m benchmarks.linear_scan
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.import_time
 
 doctor: .venv/.demo
 	$(BIN)/longwave doctor

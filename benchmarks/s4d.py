@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks import measure, peers
 from longwave import S4D
 from longwave.math import s4d_lin, zoh
-from longwave.ops import diagonal_ssm, long_conv, vandermonde
+from longwave.ops import diagonal_ssm, gated_linear, long_conv, vandermonde
 
 LAYER_SHAPES = ((8, 1024), (4, 4096))
 OP_SHAPES = ((8, 1024, 128), (16, 1024, 256), (1, 16384, 128))
@@ -80,6 +80,21 @@ def operation() -> list[measure.Row]:
             lambda: both("fft"),
         )
     )
+    return rows
+
+
+def mixing() -> list[measure.Row]:
+    """The map that mixes channels, forward and backward, against torch's linear map and GLU."""
+    rows = []
+    for count in (8192, 16384):
+        leaves = [torch.randn(*shape, requires_grad=True) for shape in ((count, D_MODEL), (2 * D_MODEL, D_MODEL))]
+
+        def train(impl: str, leaves: list[Tensor] = leaves) -> None:
+            y = gated_linear(*leaves, impl=impl).y
+            measure.backward(y, leaves, torch.ones_like(y))
+
+        what = f"gated_linear forward+backward, {count} rows of {D_MODEL}"
+        rows.append(measure.compare(what, partial(train, "cpu"), "F.linear + F.glu", partial(train, "reference")))
     return rows
 
 
@@ -159,7 +174,7 @@ def main() -> None:
     torch.manual_seed(0)
     rows = layers()
     ops = operation()
-    rows += ops + floors() + steps()
+    rows += ops + mixing() + floors() + steps()
     notes = distance_from_the_floor([row for row in ops if "backward" not in row.what])
     print(*notes, sep="\n")
     measure.write("s4d", rows, notes)
