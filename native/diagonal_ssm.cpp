@@ -305,6 +305,31 @@ template <class Real> struct System {
         return reinterpret_cast<V*>(s.checkpoints) + ((row * blocks + block) * chunks() + chunk) * R;
     }
 
+    // x <- a x + in for one mode, PARTS coordinates, with a = factor + rest. A fused multiply-add keeps what `rest` has to
+    // say; where there is none the rounded product would swallow it, and the sum is made in the wider precision.
+    template <int PARTS>
+    [[gnu::always_inline]] static inline void affine(V* x, const V* factor, const V* rest, const V* in) {
+#if defined(__FMA__) || defined(__aarch64__)
+        if constexpr (PARTS == 1) {
+            x[0] = factor[0] * x[0] + (rest[0] * x[0] + in[0]);
+        } else {
+            const V re = x[0], im = x[1];
+            x[0] = factor[0] * re - (factor[1] * im - (rest[0] * re - (rest[1] * im - in[0])));
+            x[1] = factor[0] * im + (factor[1] * re + (rest[0] * im + (rest[1] * re + in[1])));
+        }
+#else
+        const auto wide = [](V v) { return Wider<Real>::widen(v); };
+        const WideLanes a = wide(factor[0]) + wide(rest[0]), re = wide(x[0]);
+        if constexpr (PARTS == 1) {
+            x[0] = Wider<Real>::narrow(a * re + wide(in[0]));
+        } else {
+            const WideLanes b = wide(factor[1]) + wide(rest[1]), im = wide(x[1]);
+            x[0] = Wider<Real>::narrow(a * re - b * im + wide(in[0]));
+            x[1] = Wider<Real>::narrow(a * im + b * re + wide(in[1]));
+        }
+#endif
+    }
+
     // x[i+1] = a^m x[i] + g[i] for `count` blocks, x[0] given; x and g are (block, coordinate). A GROUP of coordinates
     // stays in registers: enough of them that their chains of multiply-adds overlap.
     template <int PARTS, int GROUP> void advance_group(V* x, const V* a, const V* a_rest, const V* g, int count) const {
@@ -318,13 +343,7 @@ template <class Real> struct System {
             x += R;
 #pragma GCC unroll 8
             for (int r = 0; r < GROUP; r += PARTS) {
-                if constexpr (PARTS == 1) {
-                    state[r] = factor[r] * state[r] + (rest[r] * state[r] + g[r]);
-                } else {
-                    const V re = state[r], im = state[r + 1];
-                    state[r] = factor[r] * re - (factor[r + 1] * im - (rest[r] * re - (rest[r + 1] * im - g[r])));
-                    state[r + 1] = factor[r] * im + (factor[r + 1] * re + (rest[r] * im + (rest[r + 1] * re + g[r + 1])));
-                }
+                affine<PARTS>(state + r, factor + r, rest + r, g + r);
                 for (int part = 0; part < PARTS; ++part) x[r + part] = state[r + part];
             }
         }
@@ -344,9 +363,10 @@ template <class Real> struct System {
         for (int64_t r0 = 0; r0 < R; r0 += ROWS) {
             V state[ROWS], factor[ROWS], rest[ROWS], sum[ROWS];
             for (int r = 0; r < ROWS; ++r) {
+                const Real conjugate = PARTS == 2 && r % 2 ? -1 : 1;
                 state[r] = h_last[r0 + r];
-                factor[r] = a[r0 + r];
-                rest[r] = m == T ? t.rest[r0 + r] : V{};
+                factor[r] = conjugate * a[r0 + r];
+                rest[r] = m == T ? conjugate * t.rest[r0 + r] : V{};
                 sum[r] = da[r0 + r];
             }
             for (int k = count - 1; k >= 0; --k) {
@@ -357,14 +377,11 @@ template <class Real> struct System {
                     for (int part = 0; part < PARTS; ++part) out[r + part] = state[r + part];
                     if constexpr (PARTS == 1) {
                         sum[r] += state[r] * before[r];
-                        state[r] = factor[r] * state[r] + (rest[r] * state[r] + in[r]);
                     } else {
-                        const V re = state[r], im = state[r + 1];
-                        sum[r] += re * before[r] + im * before[r + 1];
-                        sum[r + 1] += im * before[r] - re * before[r + 1];
-                        state[r] = factor[r] * re + (factor[r + 1] * im + (rest[r] * re + (rest[r + 1] * im + in[r])));
-                        state[r + 1] = factor[r] * im - (factor[r + 1] * re - (rest[r] * im - (rest[r + 1] * re - in[r + 1])));
+                        sum[r] += state[r] * before[r] + state[r + 1] * before[r + 1];
+                        sum[r + 1] += state[r + 1] * before[r] - state[r] * before[r + 1];
                     }
+                    affine<PARTS>(state + r, factor + r, rest + r, in + r);
                 }
             }
             for (int r = 0; r < ROWS; ++r) {

@@ -8,7 +8,7 @@ import scipy.signal
 import torch
 
 from longwave.math import zoh
-from longwave.ops import diagonal_ssm, linear_scan, long_conv, vandermonde
+from longwave.ops import _native, diagonal_ssm, linear_scan, long_conv, vandermonde
 
 IMPLEMENTATIONS = pytest.mark.parametrize("impl", ("reference", "cpu"))
 
@@ -102,8 +102,9 @@ def test_zero_modes_and_zero_eigenvalues(impl: str) -> None:
     assert torch.equal(diagonal_ssm(u, None, none, none, none, D, impl=impl).y, D * u)
 
 
+@pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
-def test_slow_modes_keep_their_decay_over_a_long_sequence(dtype: torch.dtype) -> None:
+def test_slow_modes_keep_their_decay_over_a_long_sequence(dtype: torch.dtype, native_isa: str | None) -> None:
     """An impulse through |a| close to 1: the block form does not round aᵀ once per block."""
     a = torch.tensor([[1 - 2e-5, 1 - 1e-4, 1.0]], dtype=dtype)
     u = torch.zeros(1, 16384, 1, dtype=dtype)
