@@ -3,6 +3,8 @@
 python -m benchmarks.s4d
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
