@@ -5,7 +5,7 @@
 // Taken T positions at a time the system is linear in (x before the block, u in the block):
 //
 //     x' = a^T x + sum_j P_j u_j        P_j = a^(T-1-j) b                 compress, then advance
-//     y_j = Q_j . x + sum_i K_(j-i) u_i Q_j = c a^(j+1), K_l = c a^l b    expand, and a T x T Toeplitz product
+//     y_j = Q_j . x + sum_i K_(j-i) u_i Q_j = c a^(j+1), K_l = c a^l b    expand, and a T x T Toeplitz product; d joins K_0
 //
 // With R real state coordinates a position costs 2 R + (T+1)/2 + 4 R/T multiply-adds, where the plain recurrence costs 4 R
 // (complex; 3 R with b folded into c), and nearly all of them are products of small matrices, one per channel. Channels are the lanes
@@ -128,7 +128,17 @@ void multiply(Matrix<V> C, Matrix<const V> A, Matrix<const V> B, int M, int N, i
 
 // ---- tables of one block of channels -------------------------------------------------------------------------------
 
-template <class V> std::unique_ptr<V[]> allocate(int64_t n) { return std::unique_ptr<V[]>(new V[n]()); }
+// Memory of the calling thread, kept from call to call: fresh pages cost more than what is computed in them.
+template <class V> V* scratch(int64_t n) {
+    thread_local std::unique_ptr<V[]> memory;
+    thread_local int64_t size = 0;
+    if (n > size) {
+        memory.reset();
+        memory.reset(new V[n]);
+        size = n;
+    }
+    return memory.get();
+}
 
 // State coordinates: (re, im) of mode 0, (re, im) of mode 1, ...; padded with zeros to a multiple of ROWS.
 inline int64_t coordinates(int64_t modes, bool is_complex) { return ceil_div(modes * (is_complex ? 2 : 1), ROWS) * ROWS; }
@@ -136,10 +146,10 @@ inline int64_t coordinates(int64_t modes, bool is_complex) { return ceil_div(mod
 // The same five tables hold the system and, in the backward pass, the gradients of its entries.
 template <class V> struct Tables {
     int64_t R;
-    V *P, *Q, *power, *rest, *K, *d;  // P (R, T); Q (R, T); power (T, R): a^1 .. a^T; rest (R): a^T minus power[T-1]; K (T x T); d
-    static int64_t size(int64_t R) { return 3 * R * T + R + T * T + 1; }
+    V *P, *Q, *power, *rest, *K;  // P (R, T); Q (R, T); power (T, R): a^1 .. a^T; rest (R): a^T minus power[T-1]; K (T x T)
+    static int64_t size(int64_t R) { return 3 * R * T + R + T * T; }
     Tables(V* at, int64_t R_)
-        : R(R_), P(at), Q(P + R * T), power(Q + R * T), rest(power + R * T), K(rest + R), d(K + T * T) {}
+        : R(R_), P(at), Q(P + R * T), power(Q + R * T), rest(power + R * T), K(rest + R) {}
     Matrix<V> compress() const { return {P, T, 1}; }         // (coordinate, position)
     Matrix<V> expand() const { return {Q, 1, T}; }           // (position, coordinate)
     // As part of the system K holds K_l at K[T - 1 + l] and zeros before: a Toeplitz matrix is a stride of -1. As a
@@ -206,6 +216,12 @@ template <class Real> struct System {
 
     void build(Tables<V> t, int64_t block) const {
         WideLanes K[T] = {};
+        const int64_t used = s.modes * parts;  // the other coordinates only fill a tile
+        std::fill_n(t.P + used * T, (R - used) * T, V{});
+        std::fill_n(t.Q + used * T, (R - used) * T, V{});
+        for (int j = 0; j < T; ++j) std::fill_n(t.power + j * R + used, R - used, V{});
+        std::fill_n(t.rest + used, R - used, V{});
+        std::fill_n(t.K, T, V{});
         for (int64_t n = 0; n < s.modes; ++n) {
             const Number a = entry(s.a, block, n), b = entry(s.b, block, n), c = entry(s.c, block, n), bc = b.times(c);
             Number power = one();  // a^j
@@ -221,15 +237,19 @@ template <class Real> struct System {
             power.im -= rounded.im;
             put(t.rest, n, 1, power);
         }
+        if (s.d)
+            for (int lane = 0; lane < width(block); ++lane) K[0][lane] += s.d[block * W + lane];  // d u is the lag 0 of K
         for (int l = 0; l < T; ++l) t.K[T - 1 + l] = Wider<Real>::narrow(K[l]);
-        for (int lane = 0; lane < width(block); ++lane) t.d[0][lane] = s.d ? s.d[block * W + lane] : Real(0);
     }
 
     // Chain rule from the tables' gradients to those of a, b, c, d.
     void collect(Tables<V> g, int64_t block) const {
         Number dK[T];
         for (int l = 0; l < T; ++l)
-            for (int j = l; j < T; ++j) dK[l].re += Wider<Real>::widen(g.K[j * T + j - l]) * pair;
+            for (int j = l; j < T; ++j) dK[l].re += Wider<Real>::widen(g.K[j * T + j - l]);
+        if (s.grad_d)
+            for (int lane = 0; lane < width(block); ++lane) s.grad_d[block * W + lane] = Real(dK[0].re[lane]);
+        for (Number& k : dK) k.re = k.re * pair;
         for (int64_t n = 0; n < s.modes; ++n) {
             const Number a = entry(s.a, block, n), b = entry(s.b, block, n), c = entry(s.c, block, n);
             Number da, db, dc, before, power = one();  // a^j, a^(j-1)
@@ -253,8 +273,6 @@ template <class Real> struct System {
             write_entry(s.grad_b, block, n, db);
             write_entry(s.grad_c, block, n, dc);
         }
-        if (s.grad_d)
-            for (int lane = 0; lane < width(block); ++lane) s.grad_d[block * W + lane] = g.d[0][lane];
     }
 
     // ---- between tensors and vectors -----------------------------------------------------------------------------
@@ -271,6 +289,15 @@ template <class Real> struct System {
                 to[t] = v;
             }
         }
+    }
+    // Neighbouring positions lie a whole row of channels apart, which hardware prefetchers do not follow from page to page:
+    // ask for what the next chunk will read, and for what this chunk will write, before computing.
+    void prefetch(const View<const Real>& from, int64_t row, int64_t block, int64_t t0, int64_t t1) const {
+        const Real* p = from.data + row * from.batch + block * W * from.dim;
+        for (int64_t t = std::max<int64_t>(0, t0); t < std::min(t1, end(row)); ++t) __builtin_prefetch(p + t * from.time, 0);
+    }
+    void prefetch(Real* to, int64_t row, int64_t block, int64_t t0, int64_t n) const {
+        for (int64_t t = t0; t < t0 + n; ++t) __builtin_prefetch(to + (row * s.length + t) * s.dim + block * W, 1);
     }
     void write(Real* to, const V* from, int64_t row, int64_t block, int64_t t0, int n) const {
         Real* p = to + (row * s.length + t0) * s.dim + block * W;
@@ -408,17 +435,17 @@ void plan(std::vector<Run>& runs, const uint8_t* reset, int n) {
     }
 }
 
+// What one thread computes in. A chunk has up to 16 blocks, or as many as positions where there are resets.
 template <class Real> struct Workspace {
     using V = Vector<Real>;
     std::vector<Run> runs;
-    std::unique_ptr<V[]> u, dy, out, X, G, H;
-    Workspace(int64_t R, bool resets, bool backward)
-        : u(allocate<V>(CHUNK)), dy(allocate<V>(backward ? CHUNK : 0)), out(allocate<V>(CHUNK)) {
-        const int64_t most = resets ? CHUNK : CHUNK / T;  // blocks in a chunk
-        runs.reserve(2 * most);
-        X = allocate<V>((most + 1) * R);
-        G = allocate<V>(most * R);
-        H = allocate<V>(backward ? most * R : 0);
+    V *u, *dy, *out, *h, *X, *G, *H;
+    static int64_t blocks(bool resets) { return resets ? CHUNK : CHUNK / T; }
+    static int64_t size(int64_t R, bool resets) { return 3 * CHUNK + R + (3 * blocks(resets) + 1) * R; }
+    Workspace(V* at, int64_t R, bool resets)
+        : u(at), dy(u + CHUNK), out(dy + CHUNK), h(out + CHUNK), X(h + R), G(X + (blocks(resets) + 1) * R),
+          H(G + blocks(resets) * R) {
+        runs.reserve(CHUNK);
     }
 };
 
@@ -438,51 +465,54 @@ int states(const System<Real>& sys, const Tables<V>& t, Workspace<Real>& w) {
     return i;
 }
 
-template <class Real> using SystemTables = std::vector<Tables<Vector<Real>>>;
+// The calling thread's scratch memory: the tables of every block of channels, `sums` more of their size, a workspace a thread.
+template <class Real> struct Memory {
+    using V = Vector<Real>;
+    const System<Real>& sys;
+    const int64_t size = Tables<V>::size(sys.R), work = Workspace<Real>::size(sys.R, sys.s.reset != nullptr);
+    V* const at;
+    std::vector<Workspace<Real>> workspaces;
 
-template <class Real>
-SystemTables<Real> make_tables(const System<Real>& sys, Vector<Real>* memory, bool build) {
-    SystemTables<Real> tables;
-    for (int64_t block = 0; block < sys.blocks; ++block)
-        tables.emplace_back(memory + block * Tables<Vector<Real>>::size(sys.R), sys.R);
-#pragma omp parallel for num_threads(sys.s.threads) schedule(static) if (build)
-    for (int64_t block = 0; block < (build ? sys.blocks : 0); ++block) sys.build(tables[block], block);
-    return tables;
-}
-
-template <class Real>
-std::vector<Workspace<Real>> make_workspaces(const System<Real>& sys, bool backward) {
-    std::vector<Workspace<Real>> all;
-    for (int i = 0; i < sys.s.threads; ++i) all.emplace_back(sys.R, sys.s.reset != nullptr, backward);
-    return all;
-}
+    explicit Memory(const System<Real>& system, int64_t sums = 0)
+        : sys(system), at(scratch<V>((sys.blocks + sums) * size + sys.s.threads * work)) {
+        for (int64_t i = 0; i < sys.s.threads; ++i)
+            workspaces.emplace_back(at + (sys.blocks + sums) * size + i * work, sys.R, sys.s.reset != nullptr);
+#pragma omp parallel for num_threads(sys.s.threads) schedule(static)
+        for (int64_t block = 0; block < sys.blocks; ++block) {
+            sys.build(tables(block), block);
+        }
+    }
+    Tables<V> tables(int64_t block) const { return Tables<V>(at + block * size, sys.R); }
+    V* sum(int64_t i) const { return at + (sys.blocks + i) * size; }
+};
 
 template <class Real>
 void forward_row(const System<Real>& sys, const Tables<Vector<Real>>& t, Workspace<Real>& w, int64_t row, int64_t block) {
     using V = Vector<Real>;
     const DiagonalSSM<Real>& s = sys.s;
     const int64_t R = sys.R, end = sys.end(row);
-    sys.read_state(&w.X[0], s.initial, row, block);
+    sys.read_state(w.X, s.initial, row, block);
     for (int64_t t0 = 0; t0 < end; t0 += CHUNK) {
         const int n = int(std::min<int64_t>(CHUNK, end - t0));
-        if (s.checkpoints) std::copy_n(&w.X[0], R, sys.checkpoint(row, block, t0 / CHUNK));
+        if (s.checkpoints) std::copy_n(w.X, R, sys.checkpoint(row, block, t0 / CHUNK));
         plan(w.runs, s.reset ? s.reset + row * s.length + t0 : nullptr, n);
-        sys.read(&w.u[0], s.u, row, block, t0, n);
+        sys.read(w.u, s.u, row, block, t0, n);
+        sys.prefetch(s.u, row, block, t0 + CHUNK, t0 + 2 * CHUNK);
+        sys.prefetch(s.y, row, block, t0, n);
         const int count = states(sys, t, w);
-        for (int j = 0; j < n; ++j) w.out[j] = t.d[0] * w.u[j];
         int i = 0;
         for (const Run& run : w.runs) {
             const Matrix<V> y = {&w.out[run.start], 1, T};
             const Matrix<const V> u = {&w.u[run.start], T, 1};
-            multiply<V>(y, t.toeplitz(), u, run.m, run.count, run.m, true, Terms::to_diagonal);
+            multiply<V>(y, t.toeplitz(), u, run.m, run.count, run.m, false, Terms::to_diagonal);
             multiply<V>(y, t.expand(), {&w.X[i * R], R, 1}, run.m, run.count, int(R), true);
             i += run.count;
         }
-        sys.write(s.y, &w.out[0], row, block, t0, n);
-        std::copy_n(&w.X[count * R], R, &w.X[0]);
+        sys.write(s.y, w.out, row, block, t0, n);
+        std::copy_n(&w.X[count * R], R, w.X);
     }
     sys.write_zeros(s.y, row, block, end);
-    sys.write_state(s.final, &w.X[0], row, block);
+    sys.write_state(s.final, w.X, row, block);
 }
 
 template <class Real>
@@ -491,23 +521,18 @@ void backward_row(const System<Real>& sys, const Tables<Vector<Real>>& t, const 
     using V = Vector<Real>;
     const DiagonalSSM<Real>& s = sys.s;
     const int64_t R = sys.R, end = sys.end(row);
-    auto h = allocate<V>(R);  // gradient of the state after the current block
-    sys.read_state(&h[0], s.grad_final, row, block);
+    V* h = w.h;  // gradient of the state after the current block
+    sys.read_state(h, s.grad_final, row, block);
     for (int64_t t0 = (ceil_div(end, CHUNK) - 1) * CHUNK; t0 >= 0; t0 -= CHUNK) {
         const int n = int(std::min<int64_t>(CHUNK, end - t0));
-        std::copy_n(sys.checkpoint(row, block, t0 / CHUNK), R, &w.X[0]);
+        std::copy_n(sys.checkpoint(row, block, t0 / CHUNK), R, w.X);
         plan(w.runs, s.reset ? s.reset + row * s.length + t0 : nullptr, n);
-        sys.read(&w.u[0], s.u, row, block, t0, n);
-        sys.read(&w.dy[0], s.grad_y, row, block, t0, n);
+        sys.read(w.u, s.u, row, block, t0, n);
+        sys.read(w.dy, s.grad_y, row, block, t0, n);
+        sys.prefetch(s.u, row, block, t0 - CHUNK, t0);
+        sys.prefetch(s.grad_y, row, block, t0 - CHUNK, t0);
+        sys.prefetch(s.y, row, block, t0, n);
         int i = states(sys, t, w);
-        V dd[T] = {};  // T partial sums: a long sum in one number would round too often
-        for (int j = 0; j < n; ++j) {
-            w.out[j] = t.d[0] * w.dy[j];
-            dd[j % T] += w.dy[j] * w.u[j];
-        }
-        for (int half = T / 2; half > 0; half /= 2)
-            for (int j = 0; j < half; ++j) dd[j] += dd[j + half];
-        g.d[0] += dd[0];
         for (auto run = w.runs.rbegin(); run != w.runs.rend(); ++run) {
             i -= run->count;
             const int m = run->m, N = run->count;
@@ -517,60 +542,54 @@ void backward_row(const System<Real>& sys, const Tables<Vector<Real>>& t, const 
 
             // H: gradients of the states after each block; h goes through the block to the state before it.
             multiply<V>({G, 1, R}, {t.Q, T, 1}, dy, int(R), N, m, false);
-            if (s.is_complex) sys.template advance_adjoint<2>(&h[0], H, t, g, m, X, G, N);
-            else sys.template advance_adjoint<1>(&h[0], H, t, g, m, X, G, N);
-            if (run->cut) std::fill_n(&h[0], R, V{});
+            if (s.is_complex) sys.template advance_adjoint<2>(h, H, t, g, m, X, G, N);
+            else sys.template advance_adjoint<1>(h, H, t, g, m, X, G, N);
+            if (run->cut) std::fill_n(h, R, V{});
 
+            multiply<V>(du, t.toeplitz_transposed(), dy, m, N, m, false, Terms::from_diagonal);
             multiply<V>(du, Matrix<const V>{t.P + T - m, 1, T}, {H, R, 1}, m, N, int(R), true);
-            multiply<V>(du, t.toeplitz_transposed(), dy, m, N, m, true, Terms::from_diagonal);
             multiply<V>(g.compress().at(0, T - m), {H, 1, R}, by_position_u, int(R), m, N, true);
             multiply<V>({g.Q, T, 1}, {X, 1, R}, by_position_dy, int(R), m, N, true);
             for (int j = 0; j < m; j += ROWS)  // products (dy_j, u_i), i <= j: K's gradient lies on the diagonals
                 multiply<V>({g.K + j * T, T, 1}, by_position_dy.at(j, 0), by_position_u, std::min(ROWS, m - j),
                             std::min(j + ROWS, m), N, true);
         }
-        sys.write(s.y, &w.out[0], row, block, t0, n);
+        sys.write(s.y, w.out, row, block, t0, n);
     }
     sys.write_zeros(s.y, row, block, end);
-    if (s.final) sys.write_state(s.final, &h[0], row, block);
+    if (s.final) sys.write_state(s.final, h, row, block);
 }
 
 }  // namespace
 
 template <class Real> void diagonal_ssm(const DiagonalSSM<Real>& s) {
     const System<Real> sys{s};
-    auto memory = allocate<Vector<Real>>(sys.blocks * Tables<Vector<Real>>::size(sys.R));
-    const auto tables = make_tables(sys, memory.get(), true);
-    auto workspaces = make_workspaces(sys, false);
+    Memory<Real> memory(sys);
 #pragma omp parallel for num_threads(s.threads) schedule(dynamic)
     for (int64_t task = 0; task < sys.blocks * s.batch; ++task)
-        forward_row(sys, tables[task / s.batch], workspaces[thread_number()], task % s.batch, task / s.batch);
+        forward_row(sys, memory.tables(task % sys.blocks), memory.workspaces[thread_number()], task / sys.blocks, task % sys.blocks);
 }
 
 template <class Real> void diagonal_ssm_backward(const DiagonalSSM<Real>& s) {
     using V = Vector<Real>;
     const System<Real> sys{s};
-    const int64_t size = Tables<V>::size(sys.R);
-    auto memory = allocate<V>(sys.blocks * size);
-    const auto tables = make_tables(sys, memory.get(), true);
-    auto workspaces = make_workspaces(sys, true);
-
     // Each (group of rows, block of channels) adds up gradients of its own; the groups are then added in order.
-    const int64_t groups = std::min(s.batch, ceil_div(MIN_TASKS, std::max<int64_t>(1, sys.blocks)));
-    const int64_t rows = ceil_div(s.batch, std::max<int64_t>(1, groups));
-    auto sums = allocate<V>(std::max<int64_t>(1, groups) * sys.blocks * size);
+    const int64_t groups = std::max<int64_t>(1, std::min(s.batch, ceil_div(MIN_TASKS, std::max<int64_t>(1, sys.blocks))));
+    const int64_t rows = ceil_div(s.batch, groups);
+    Memory<Real> memory(sys, groups * sys.blocks);
 #pragma omp parallel for num_threads(s.threads) schedule(dynamic)
     for (int64_t task = 0; task < sys.blocks * groups; ++task) {
         const int64_t block = task / groups, group = task % groups;
-        const Tables<V> g(&sums[(group * sys.blocks + block) * size], sys.R);
+        V* sum = memory.sum(group * sys.blocks + block);
+        std::fill_n(sum, memory.size, V{});
         for (int64_t row = group * rows; row < std::min(s.batch, (group + 1) * rows); ++row)
-            backward_row(sys, tables[block], g, workspaces[thread_number()], row, block);
+            backward_row(sys, memory.tables(block), Tables<V>(sum, sys.R), memory.workspaces[thread_number()], row, block);
     }
 #pragma omp parallel for num_threads(s.threads) schedule(static)
     for (int64_t block = 0; block < sys.blocks; ++block) {
-        V* total = &sums[block * size];
+        V* total = memory.sum(block);
         for (int64_t group = 1; group < groups; ++group)
-            for (int64_t i = 0; i < size; ++i) total[i] += sums[(group * sys.blocks + block) * size + i];
+            for (int64_t i = 0; i < memory.size; ++i) total[i] += memory.sum(group * sys.blocks + block)[i];
         sys.collect(Tables<V>(total, sys.R), block);
     }
 }
