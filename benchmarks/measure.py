@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -41,8 +43,19 @@ def compare(what: str, ours: Callable[[], Any], peer: str, theirs: Callable[[], 
     pairs = [(_milliseconds(ours), _milliseconds(theirs)) for _ in range(PAIRS)]
     mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
     row = Row(what, mine, peer, other, statistics.median(b / a for a, b in pairs), note)
-    print(f"{row.what:46} {row.ours_ms:9.3f} ms | {row.peer:34} {row.peer_ms:9.3f} ms | x {row.ratio:6.2f} {row.note}")
+    line = f"{row.what:46} {row.ours_ms:9.3f} ms | {row.peer:34} {row.peer_ms:9.3f} ms | x {row.ratio:6.2f} {row.note}"
+    print(line, file=sys.stderr)
     return row
+
+
+def in_a_process(module: str, section: str, note: str = "", **environment: str) -> list[Row]:
+    """The rows of ``module.section()``, from a process of its own: what ran before leaves the allocator in a state."""
+    code = f"import dataclasses, json; from benchmarks import {module} as m; rows = m.{section}(); "
+    code += "print(json.dumps([dataclasses.asdict(row) for row in rows]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return [Row(**{**row, "note": f"{row['note']} {note}".strip()}) for row in json.loads(done.stdout)]
 
 
 def median_ms(function: Callable[[], Any], calls: int = PAIRS) -> float:

@@ -65,7 +65,7 @@ def streaming(name: str) -> dict[str, float]:
     return growth
 
 
-def in_a_process(what: str, name: str) -> object:
+def result(what: str, name: str) -> object:
     code = f"import json; from benchmarks import memory; print(json.dumps(memory.{what}({name!r})))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
@@ -77,12 +77,12 @@ def main() -> None:
     lines += [f"- {key}: {value}" for key, value in measure.machine().items()]
     lines += ["", "| what | figure |", "|---|---|"]
     for name in LAYERS:
-        times = in_a_process("training", name)
+        times = result("training", name)
         record[f"{name} training"] = times
         lines.append(
             f"| {name}({WIDTH}) forward+backward, (1, {LENGTH}), peak over the input's bytes | {times:.2f} × |"
         )
-        for what, grown in in_a_process("streaming", name).items():
+        for what, grown in result("streaming", name).items():
             record[f"{name} {what}"] = grown
             lines.append(f"| {name}({WIDTH}) {what}: growth of the process | {grown / 2**20:.2f} MiB |")
     print(*lines, sep="\n")

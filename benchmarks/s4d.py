@@ -172,11 +172,16 @@ def distance_from_the_floor(rows: list[measure.Row]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+# glibc gives freed memory back to the system beyond these thresholds, and both sides then wait for fresh pages.
+KEPT = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+
+
 def main() -> None:
-    torch.manual_seed(0)
-    rows = layers()
-    ops = operation()
-    rows += ops + mixing() + floors() + steps()
+    rows = measure.in_a_process("s4d", "layers")
+    ops = measure.in_a_process("s4d", "operation")
+    rows += ops + measure.in_a_process("s4d", "operation", "(freed memory kept)", **KEPT)
+    for section in ("mixing", "floors", "steps"):
+        rows += measure.in_a_process("s4d", section)
     notes = distance_from_the_floor([row for row in ops if "backward" not in row.what])
     print(*notes, sep="\n")
     measure.write("s4d", rows, notes)
