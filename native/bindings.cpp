@@ -88,11 +88,12 @@ struct SSMCall {
 
 struct GatedCall {
     int64_t rows, in, out;
+    bool gelu;
     Address x, weight, bias, grad_y, y, z, grad_x, grad_weight, grad_bias;
     int threads;
 
     template <class T> GatedLinear<T> as() const {
-        return {rows, in, out, at<const T>(x), at<const T>(weight), at<const T>(bias), at<const T>(grad_y), at<T>(y), at<T>(z),
+        return {rows, in, out, gelu, at<const T>(x), at<const T>(weight), at<const T>(bias), at<const T>(grad_y), at<T>(y), at<T>(z),
                 at<T>(grad_x), at<T>(grad_weight), at<T>(grad_bias), threads};
     }
 };
@@ -154,16 +155,16 @@ NB_MODULE(_native, m) {
               is_double ? active.diagonal_ssm_backward_f64(call.as<double>())
                         : active.diagonal_ssm_backward_f32(call.as<float>());
           });
-    m.def("gated_linear", [](int64_t rows, int64_t in, int64_t out, bool is_double, Address x, Address weight, Address bias,
-                             Address y, Address z, int threads) {
-        GatedCall call{rows, in, out, x, weight, bias, 0, y, z, 0, 0, 0, threads};
+    m.def("gated_linear", [](int64_t rows, int64_t in, int64_t out, bool gelu, bool is_double, Address x, Address weight,
+                             Address bias, Address y, Address z, int threads) {
+        GatedCall call{rows, in, out, gelu, x, weight, bias, 0, y, z, 0, 0, 0, threads};
         nb::gil_scoped_release release;
         is_double ? active.gated_linear_f64(call.as<double>()) : active.gated_linear_f32(call.as<float>());
     });
     m.def("gated_linear_backward",
-          [](int64_t rows, int64_t in, int64_t out, bool is_double, Address x, Address weight, Address grad_y, Address z,
-             Address grad_x, Address grad_weight, Address grad_bias, int threads) {
-              GatedCall call{rows, in, out, x, weight, 0, grad_y, 0, z, grad_x, grad_weight, grad_bias, threads};
+          [](int64_t rows, int64_t in, int64_t out, bool gelu, bool is_double, Address x, Address weight, Address grad_y,
+             Address z, Address grad_x, Address grad_weight, Address grad_bias, int threads) {
+              GatedCall call{rows, in, out, gelu, x, weight, 0, grad_y, 0, z, grad_x, grad_weight, grad_bias, threads};
               nb::gil_scoped_release release;
               is_double ? active.gated_linear_backward_f64(call.as<double>())
                         : active.gated_linear_backward_f32(call.as<float>());

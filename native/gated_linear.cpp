@@ -2,6 +2,8 @@
 //
 //     dz = (dy s, dy z s (1 - s)),   s = sigmoid(z[out:])     dx = dz W,   dW = dz' x,   dc = sum dz
 //
+// On the way in x may pass through GELU, x Phi(x), whose derivative is Phi(x) + x phi(x); it is computed twice, never stored.
+//
 // A BLAS call writes z, which the gate reads again, and its products of a few thousand rows by a few hundred columns run at
 // little more than half the speed of this processor's multiply-adds. Here a tile of ROWS x VECTORS accumulators takes its
 // scalars from one matrix and its vectors from the other; the forward tile holds values and their gates side by side, so
@@ -59,6 +61,39 @@ inline Vector<double> exponential(Vector<double> x) {
 }
 template <class V> inline V sigmoid(V x) { return 1 / (1 + exponential(-x)); }
 
+// Phi(x) and phi(x) of the normal distribution. With t = |x| / sqrt(2): erf(t) = t P(t^2) below 1, and beyond it
+// erfc(t) = e^(-t^2) / t Q(1 / t^2), with one Q below 2 and one above (the coefficients of Cephes' erff and erfcf).
+template <class V> struct Normal { V distribution, density; };
+
+template <int N, class V> inline V polynomial(const float (&c)[N], V x) {
+    V p = V{} + c[0];
+    for (int i = 1; i < N; ++i) p = p * x + c[i];
+    return p;
+}
+inline Normal<Vector<float>> normal(Vector<float> x) {
+    using V = Vector<float>;
+    constexpr float near[] = {7.853861353153693e-5f, -8.010193625184903e-4f, 5.188327685732524e-3f, -2.685381193529856e-2f,
+                              1.128358514861418e-1f, -3.761262582423300e-1f, 1.128379165726710e0f};
+    constexpr float middle[] = {2.326819970068386e-2f, -1.387039388740657e-1f, 3.687424674597105e-1f,
+                                -5.824733027278666e-1f, 6.210004621745983e-1f, -4.944515323274145e-1f,
+                                3.404879937665872e-1f, -2.741127028184656e-1f, 5.638259427386472e-1f};
+    constexpr float far[] = {-1.047766399936249e1f, 1.297719955372516e1f, -7.495518717768503e0f, 2.921019019210786e0f,
+                             -1.015265279202700e0f, 4.218463358204948e-1f, -2.820767439740514e-1f, 5.641895067754075e-1f};
+    const V zero = {}, scaled = x * 0.70710678f, t = scaled < 0 ? -scaled : scaled, t2 = t * t, e = exponential(-t2);
+    const V inverse = 1 / (t < 1 ? zero + 1 : t), q = inverse * inverse;
+    const V beyond = e * inverse * (t < 2 ? polynomial(middle, q) : polynomial(far, q));  // erfc(t)
+    const V erf = t < 1 ? t * polynomial(near, t2) : 1 - beyond;
+    return {0.5f * (1 + (scaled < 0 ? -erf : erf)), 0.39894228f * e};
+}
+inline Normal<Vector<double>> normal(Vector<double> x) {
+    Normal<Vector<double>> n;
+    for (int i = 0; i < lanes<double>; ++i) {
+        n.distribution[i] = 0.5 * std::erfc(-x[i] * 0.70710678118654752440);
+        n.density[i] = 0.39894228040143267794 * std::exp(-0.5 * x[i] * x[i]);
+    }
+    return n;
+}
+
 // sum[m][n] += sum_k a(m, k) b(k, n): scalars a at a[m * row + k * column], vectors b at b[k * stride + n * lanes].
 template <int M, int N, class Real>
 [[gnu::always_inline]] inline void multiply_tile(Vector<Real> (&sum)[M][N], const Real* a, int64_t row, int64_t column, const Real* b,
@@ -111,6 +146,26 @@ template <class Real> struct Product {
                 }
         return packed;
     }
+    // Rows of x, through the activation, in rows of `padded` columns.
+    void activate(Real* to, const Real* x, int64_t count, int64_t padded) const {
+        if (!g.gelu) return pad(to, x, count, g.in, padded);
+        for (int64_t m = 0; m < count; ++m)
+            for (int64_t k = 0; k < padded; k += W) {
+                const V v = k < g.in ? read(x + m * g.in + k, g.in - k) : V{};
+                write(to + m * padded + k, v * normal(v).distribution, padded - k);
+            }
+    }
+    // The gradient of x from that of the activation's output, in place.
+    void activate_backward(Real* grad, const Real* x, int64_t count) const {
+        if (!g.gelu) return;
+        for (int64_t m = 0; m < count; ++m)
+            for (int64_t k = 0; k < g.in; k += W) {
+                Real* at = grad + m * g.in + k;
+                const V v = read(x + m * g.in + k, g.in - k);
+                const Normal<V> n = normal(v);
+                write(at, read(at, g.in - k) * (n.distribution + v * n.density), g.in - k);
+            }
+    }
     // Rows of a (count, width) matrix with zeros up to whole panels: (count, panels * PANEL).
     static void pad(Real* to, const Real* from, int64_t count, int64_t width, int64_t padded) {
         for (int64_t m = 0; m < count; ++m) {
@@ -129,8 +184,15 @@ template <class Real> struct Product {
         return v;
     }
 
-    void forward(const Real* packed, int64_t block) const {
+    void forward(const Real* packed, Real* scratch, int64_t block) const {
         const int64_t size = (g.in + 1) * PANEL<Real>;
+        const Real* a = g.x + first(block) * g.in;
+        int64_t stride = g.in;
+        if (g.gelu) {
+            stride = in_panels * PANEL<Real>;
+            activate(scratch, a, count(block), stride);
+            a = scratch;
+        }
         for (int64_t p = 0; p < value_panels; ++p) {
             const Real* panel = packed + p * size;
             each_tile(count(block), [&](int64_t m, auto tile) {
@@ -141,7 +203,7 @@ template <class Real> struct Product {
                     const V c = load(panel + g.in * PANEL<Real> + n * W);
                     for (int i = 0; i < M; ++i) z[i][n] = c;
                 }
-                multiply_tile<M, VECTORS, Real>(z, g.x + row * g.in, g.in, 1, panel, PANEL<Real>, g.in);
+                multiply_tile<M, VECTORS, Real>(z, a + m * stride, stride, 1, panel, PANEL<Real>, g.in);
                 for (int i = 0; i < M; ++i)
                     for (int n = 0; n < VECTORS / 2; ++n) {
                         const int64_t column = p * HALF + n * W, left = g.out - column;
@@ -199,9 +261,12 @@ template <class Real> struct Product {
 template <class Real> void gated_linear(const GatedLinear<Real>& g) {
     const Product<Real> product{g};
     const auto packed = product.pack_forward();
+    const int64_t scratch = BLOCK * product.in_panels * PANEL<Real>;
+    const auto scratches = zeros<Real>(g.gelu ? g.threads * scratch : 0);
 #pragma omp parallel for num_threads(g.threads) schedule(dynamic)
     for (int64_t block = 0; block < product.blocks; ++block)
-        product.forward(reinterpret_cast<const Real*>(packed.get()), block);
+        product.forward(reinterpret_cast<const Real*>(packed.get()),
+                        reinterpret_cast<Real*>(scratches.get()) + thread_number() * scratch, block);
 }
 
 template <class Real> void gated_linear_backward(const GatedLinear<Real>& g) {
@@ -225,7 +290,8 @@ template <class Real> void gated_linear_backward(const GatedLinear<Real>& g) {
             const int64_t row = product.first(block), count = product.count(block);
             product.gate_backward(dz, dc, block);
             product.template multiply<false>(g.grad_x + row * g.in, g.in, dz, 2 * g.out, 1, W, count, 2 * g.out);
-            product.pad(x, g.x + row * g.in, count, g.in, padded);
+            product.activate_backward(g.grad_x + row * g.in, g.x + row * g.in, count);
+            product.activate(x, g.x + row * g.in, count, padded);
             product.template multiply<true>(dW, g.in, dz, 1, 2 * g.out, x, 2 * g.out, count);
         }
     }

@@ -48,6 +48,7 @@ constexpr int DIAGONAL_SSM_CHUNK = 256, DIAGONAL_SSM_ROWS = 4;
 
 template <class T> struct GatedLinear {
     int64_t rows, in, out;
+    bool gelu;                   // of x, before the linear map
     const T *x, *weight, *bias;  // (rows, in), (2 out, in), (2 out,) or null; contiguous
     const T *grad_y;             // (rows, out), contiguous
     T *y;                        // (rows, out)

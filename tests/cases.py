@@ -88,8 +88,13 @@ CASES = {
     # `time` rows at batch 1, `dim` inputs, `modes` outputs; the kernel refuses fewer than 64 rows, and takes blocks of
     # 192 rows, tiles of 4 or 6, and panels of 4 to 32 outputs.
     "gated_linear": tuple(
-        Case(f"{rows}-rows-{inputs}-to-{outputs}", _sizes(1, rows, inputs, outputs))
+        Case(
+            f"{rows}-rows-{inputs}-to-{outputs}{'-gelu' * gelu}",
+            _sizes(1, rows, inputs, outputs),
+            options={"gelu": gelu},
+        )
         for rows, inputs, outputs in ((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70))
+        for gelu in (False, True)
     ),
     "vandermonde": tuple(
         Case(f"length-{n}-{'complex' if c else 'real'}", _sizes(1, n, 3, 5, is_complex=c), options={"length": n})

@@ -3,6 +3,8 @@
 In float64 they are the truth; in the precision under test they say what that precision costs the plain algorithm.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -58,7 +60,9 @@ def vandermonde(a: Tensor, w: Tensor, length: int) -> Tensor:
     return 2 * kernel.real if kernel.is_complex() else kernel
 
 
-def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def gated_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+    if gelu:
+        x = x * 0.5 * torch.special.erfc(-x / math.sqrt(2))
     z = bias.expand(*x.shape[:-1], -1)
     for k in range(x.shape[-1]):
         z = z + x[..., k : k + 1] * weight[:, k]

@@ -229,7 +229,7 @@ def test_opcheck(op: str, with_ends: bool) -> None:
 @pytest.mark.parametrize("save", (False, True))
 def test_opcheck_of_gated_linear(save: bool) -> None:
     x, weight, bias = (t.requires_grad_(save) for t in (torch.randn(70, 3), torch.randn(10, 3), torch.randn(10)))
-    torch.library.opcheck(torch.ops.longwave.gated_linear.default, (x, weight, bias, save))
+    torch.library.opcheck(torch.ops.longwave.gated_linear.default, (x, weight, bias, True, save))
 
 
 @pytest.mark.parametrize("op", NATIVE)

@@ -8,7 +8,7 @@ import scipy.signal
 import torch
 
 from longwave.math import zoh
-from longwave.ops import _native, diagonal_ssm, linear_scan, long_conv, vandermonde
+from longwave.ops import _native, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
 
 IMPLEMENTATIONS = pytest.mark.parametrize("impl", ("reference", "cpu"))
 
@@ -114,3 +114,19 @@ def test_slow_modes_keep_their_decay_over_a_long_sequence(dtype: torch.dtype, na
     want = a.double() ** 16383
     # each of 1,024 blocks rounds the state once, at random: far below 1,024 times one rounding of aᵀ
     assert float((got.final_state[0] - want).abs().max()) <= math.sqrt(16384 / 16) * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)
+def test_gelu_of_the_gated_linear_map_over_its_whole_range(native_isa: str | None) -> None:
+    """One input, weight 1, gates wide open: y = GELU(x), from −40 to 40, and at ±0, ±∞-like sizes."""
+    x = torch.cat([torch.linspace(-40, 40, 20001), torch.tensor([0.0, -0.0, 1e-30, -1e-30, 1e4, -1e4])])[:, None]
+    weight, bias = torch.tensor([[1.0], [0.0]]), torch.tensor([0.0, 50.0])
+    leaf = x.clone().requires_grad_()
+    y = gated_linear(leaf, weight, bias, gelu=True, impl="cpu").y
+    (slope,) = torch.autograd.grad(y.sum(), leaf)
+    wide = x.double().requires_grad_()
+    want = wide * 0.5 * torch.special.erfc(-wide / math.sqrt(2))
+    (want_slope,) = torch.autograd.grad(want.sum(), wide)
+    eps = torch.finfo(torch.float32).eps
+    assert bool(((y - want).abs() <= 2 * eps * x.abs()).all())  # Φ within 2 ε of 1, times x
+    assert float((slope - want_slope).abs().max()) <= 4 * eps

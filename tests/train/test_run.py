@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from longwave.errors import RunError
-from longwave.train import OptimConfig, Run, write_whole
+from longwave.models.checkpoint import write_whole
+from longwave.train import OptimConfig, Run
 
 
 def test_settings_are_written_as_plain_yaml(tmp_path):

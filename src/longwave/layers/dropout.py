@@ -31,8 +31,13 @@ class TiedDropout(nn.Module):
             raise ConfigError(f"dropout={p} must lie in [0, 1)")
         self.p = p
 
+    @property
+    def active(self) -> bool:
+        """Whether it does anything now: in training, with a p above zero."""
+        return self.training and self.p > 0
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
+        if not self.active:
             return x
         if x.ndim == 2:
             raise UnsupportedError("step has no dropout mask that is tied over time: call eval() before stepping")

@@ -37,11 +37,12 @@ class Readout(nn.Module):
         self.output = output
 
     def forward(self, y: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        g = self.dropout(F.gelu(y))
         if self.linear is None:
-            return g
-        if self.output == "linear":
-            return self.linear(g)
-        if torch.is_autocast_enabled(g.device.type):  # which chooses the dtype of each torch function, not of ours
-            return F.glu(self.linear(g))
-        return gated_linear(g, self.linear.weight, self.linear.bias).y
+            return self.dropout(F.gelu(y))
+        # Autocast chooses the dtype of torch's functions, not of ours.
+        if self.output == "linear" or torch.is_autocast_enabled(y.device.type):
+            z = self.linear(self.dropout(F.gelu(y)))
+            return F.glu(z) if self.output == "glu" else z
+        dropping = self.dropout.active
+        x = self.dropout(F.gelu(y)) if dropping else y
+        return gated_linear(x, self.linear.weight, self.linear.bias, gelu=not dropping).y

@@ -44,8 +44,8 @@ def save(model: nn.Module, config: Any, folder: Folder) -> Path:
     try:
         text = json.dumps({**header, "config": asdict(config)}, indent=2, allow_nan=False) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / WEIGHTS, safetensors.torch.save(tensors))
-        _write_whole(folder / CONFIG, text.encode())
+        write_whole(folder / WEIGHTS, safetensors.torch.save(tensors))
+        write_whole(folder / CONFIG, text)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the configuration cannot be written as JSON: {error}") from error
     except OSError as error:
@@ -157,11 +157,11 @@ def _read(file: Path) -> bytes:
         raise CheckpointError(f"cannot read {file} ({error.strerror}): give a folder that save() wrote") from error
 
 
-def _write_whole(file: Path, content: bytes) -> None:
-    """Write under another name first, so that nobody ever finds half a file."""
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all: under another name first, then moved to its place."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

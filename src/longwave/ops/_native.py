@@ -6,7 +6,9 @@
 
 import importlib
 import os
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
 
@@ -69,15 +71,34 @@ def broadcast_strides(tensor: torch.Tensor) -> list[int]:
     return [0 if size == 1 else stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
 
 
-def refuse_second_derivatives(op: str) -> None:
-    """Make differentiating the backward pass an error: without this, torch would take its result for a constant."""
+class Kernel(NamedTuple):
+    """A native operation as torch sees it: what runs, the shapes alone, and what links the two passes."""
 
-    def raise_(*_: object) -> None:
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    outputs: Callable[..., Any]
+    gradients: Callable[..., Any]
+    save: Callable[..., None]
+    adjoint: Callable[..., Any]
+
+
+def register(op: str, kernel: Kernel) -> None:
+    """Give the defined operations `op` and `op`_backward their code, where the extension is there."""
+
+    def no_second_derivative(*_: object) -> None:
         raise UnsupportedError(
             f"{op}: the native kernel has no second derivatives; use impl='reference', or leave create_graph off."
         )
 
-    torch.library.register_autograd(f"longwave::{op}_backward", raise_, lib=library)
+    if not available():
+        return
+    library.impl(op, kernel.forward, "CPU")
+    library.impl(f"{op}_backward", kernel.backward, "CPU")
+    torch.library.register_fake(f"longwave::{op}", kernel.outputs, lib=library)
+    torch.library.register_fake(f"longwave::{op}_backward", kernel.gradients, lib=library)
+    torch.library.register_autograd(f"longwave::{op}", kernel.adjoint, setup_context=kernel.save, lib=library)
+    # Without this torch would take the result of the backward pass for a constant.
+    torch.library.register_autograd(f"longwave::{op}_backward", no_second_derivative, lib=library)
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,9 +12,9 @@ from longwave import plots
 from longwave.data import SIDE
 from longwave.layers import LTIMixer
 from longwave.models import Classifier
+from longwave.models.checkpoint import write_whole
 from longwave.recipes.smnist import Outcome
 from longwave.shapes import Float, Tensor
-from longwave.train import write_whole
 
 __all__ = ["Entry", "Streamed", "draw", "summarise"]
 

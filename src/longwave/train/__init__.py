@@ -3,7 +3,7 @@
 from longwave.train.config import OptimConfig, TrainerConfig
 from longwave.train.loop import accuracy, fit, predict
 from longwave.train.optim import parameter_groups, warmup_cosine
-from longwave.train.run import Run, write_whole
+from longwave.train.run import Run
 
 __all__ = [
     "OptimConfig",
@@ -14,5 +14,4 @@ __all__ = [
     "parameter_groups",
     "predict",
     "warmup_cosine",
-    "write_whole",
 ]

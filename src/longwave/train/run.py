@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
@@ -16,8 +15,9 @@ from typing import Any
 import yaml
 
 from longwave.errors import RunError
+from longwave.models.checkpoint import write_whole
 
-__all__ = ["Run", "write_whole"]
+__all__ = ["Run"]
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,6 @@ class Run:
             logger.setLevel(level)
             logger.removeHandler(handler)
             handler.close()
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all: beside its place first, then moved."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
 
 
 def _plain(value: Any) -> Any:

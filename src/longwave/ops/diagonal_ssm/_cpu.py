@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from longwave.ops._native import (
+    Kernel,
     address,
-    available,
     broadcast_strides,
     ends,
     kernels,
@@ -18,7 +18,7 @@ from longwave.ops._native import (
     library,
     packed,
     plain,
-    refuse_second_derivatives,
+    register,
 )
 from longwave.ops._native import refuses as refuses
 
@@ -139,10 +139,4 @@ def _adjoint(ctx: Any, grad_y: Tensor | None, grad_final: Tensor | None, _: None
     )
 
 
-if available():
-    library.impl("diagonal_ssm", _forward, "CPU")
-    library.impl("diagonal_ssm_backward", _backward, "CPU")
-    torch.library.register_fake("longwave::diagonal_ssm", _outputs, lib=library)
-    torch.library.register_fake("longwave::diagonal_ssm_backward", _gradients, lib=library)
-    torch.library.register_autograd("longwave::diagonal_ssm", _adjoint, setup_context=_save, lib=library)
-    refuse_second_derivatives("diagonal_ssm")
+register("diagonal_ssm", Kernel(_forward, _backward, _outputs, _gradients, _save, _adjoint))

@@ -6,16 +6,18 @@ import torch
 from torch import Tensor
 
 from longwave.ops import _native
-from longwave.ops._native import address, available, kernels, library, packed, refuse_second_derivatives
+from longwave.ops._native import Kernel, address, kernels, library, packed, register
 
-library.define("gated_linear(Tensor x, Tensor weight, Tensor? bias, bool save) -> (Tensor, Tensor)")
-library.define("gated_linear_backward(Tensor grad_y, Tensor x, Tensor weight, Tensor z) -> (Tensor, Tensor, Tensor)")
+library.define("gated_linear(Tensor x, Tensor weight, Tensor? bias, bool gelu, bool save) -> (Tensor, Tensor)")
+library.define(
+    "gated_linear_backward(Tensor grad_y, Tensor x, Tensor weight, Tensor z, bool gelu) -> (Tensor, Tensor, Tensor)"
+)
 
 
 FEWEST_ROWS = 64
 
 
-def refuses(x: Tensor, *rest: Tensor | None) -> str | None:
+def refuses(x: Tensor, *rest: Tensor | bool | None) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
@@ -24,18 +26,19 @@ def refuses(x: Tensor, *rest: Tensor | None) -> str | None:
     return _native.refuses(x, *rest)
 
 
-def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def run(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
     """y (rows, out)."""
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias))
-    return torch.ops.longwave.gated_linear(x, weight, bias, save)[0]
+    return torch.ops.longwave.gated_linear(x, weight, bias, gelu, save)[0]
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, save: bool) -> tuple[Tensor, Tensor]:
-    y, z = _outputs(x, weight, bias, save)
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, save: bool) -> tuple[Tensor, Tensor]:
+    y, z = _outputs(x, weight, bias, gelu, save)
     args = [packed(t) for t in (x, weight, bias)]
     kernels().gated_linear(
         *x.shape,
         y.shape[1],
+        gelu,
         x.dtype == torch.float64,
         *map(address, (*args, y)),
         address(z) if save else 0,
@@ -44,12 +47,13 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, save: bool) -> tupl
     return y, z
 
 
-def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    gradients = _gradients(grad_y, x, weight, z)
+def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor, gelu: bool) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = _gradients(grad_y, x, weight, z, gelu)
     args = [packed(t) for t in (x, weight, grad_y)]
     kernels().gated_linear_backward(
         *x.shape,
         grad_y.shape[1],
+        gelu,
         x.dtype == torch.float64,
         *map(address, (*args, z, *gradients)),
         torch.get_num_threads(),
@@ -57,17 +61,17 @@ def _backward(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor) -> tuple[Ten
     return gradients
 
 
-def _outputs(x: Tensor, weight: Tensor, bias: Tensor | None, save: bool) -> tuple[Tensor, Tensor]:
+def _outputs(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool, save: bool) -> tuple[Tensor, Tensor]:
     rows, width = x.shape[0], weight.shape[0]
     return x.new_empty(rows, width // 2), x.new_empty([rows, width] if save else [0])
 
 
-def _gradients(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gradients(grad_y: Tensor, x: Tensor, weight: Tensor, z: Tensor, gelu: bool) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), x.new_empty(weight.shape), x.new_empty(weight.shape[0])
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, _ = inputs
+    x, weight, bias, ctx.gelu, _ = inputs
     ctx.with_bias = bias is not None
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
@@ -76,15 +80,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _adjoint(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     if grad_y is None:
-        return None, None, None, None
-    grad_x, grad_weight, grad_bias = torch.ops.longwave.gated_linear_backward(grad_y, *ctx.saved_tensors)
-    return grad_x, grad_weight, grad_bias if ctx.with_bias else None, None
+        return None, None, None, None, None
+    grad_x, grad_weight, grad_bias = torch.ops.longwave.gated_linear_backward(grad_y, *ctx.saved_tensors, ctx.gelu)
+    return grad_x, grad_weight, grad_bias if ctx.with_bias else None, None, None
 
 
-if available():
-    library.impl("gated_linear", _forward, "CPU")
-    library.impl("gated_linear_backward", _backward, "CPU")
-    torch.library.register_fake("longwave::gated_linear", _outputs, lib=library)
-    torch.library.register_fake("longwave::gated_linear_backward", _gradients, lib=library)
-    torch.library.register_autograd("longwave::gated_linear", _adjoint, setup_context=_save, lib=library)
-    refuse_second_derivatives("gated_linear")
+register("gated_linear", Kernel(_forward, _backward, _outputs, _gradients, _save, _adjoint))

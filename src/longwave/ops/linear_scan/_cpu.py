@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from longwave.ops._native import (
+    Kernel,
     address,
-    available,
     broadcast_strides,
     ends,
     kernels,
@@ -15,7 +15,7 @@ from longwave.ops._native import (
     library,
     packed,
     plain,
-    refuse_second_derivatives,
+    register,
 )
 from longwave.ops._native import refuses as refuses
 
@@ -123,10 +123,4 @@ def _view(x: Tensor) -> tuple[int, list[int]]:
     return address(x), broadcast_strides(x)
 
 
-if available():
-    library.impl("linear_scan", _forward, "CPU")
-    library.impl("linear_scan_backward", _backward, "CPU")
-    torch.library.register_fake("longwave::linear_scan", _outputs, lib=library)
-    torch.library.register_fake("longwave::linear_scan_backward", _gradients_fake, lib=library)
-    torch.library.register_autograd("longwave::linear_scan", _adjoint, setup_context=_save, lib=library)
-    refuse_second_derivatives("linear_scan")
+register("linear_scan", Kernel(_forward, _backward, _outputs, _gradients_fake, _save, _adjoint))
