@@ -22,6 +22,7 @@
 #include "kernels.hpp"
 #include "lanes.hpp"
 #include "lanewise_matrices.hpp"
+#include "scratch.hpp"
 #include "threads.hpp"
 
 namespace longwave::LONGWAVE_ISA {
@@ -69,18 +70,6 @@ template <> struct Wider<double> {
 };
 
 // ---- tables of one block of channels -------------------------------------------------------------------------------
-
-// Memory of the calling thread, kept from call to call: fresh pages cost more than what is computed in them.
-template <class V> V* scratch(int64_t n) {
-    thread_local std::unique_ptr<V[]> memory;
-    thread_local int64_t size = 0;
-    if (n > size) {
-        memory.reset();
-        memory.reset(new V[n]);
-        size = n;
-    }
-    return memory.get();
-}
 
 // State coordinates: (re, im) of mode 0, (re, im) of mode 1, ...; padded with zeros to a multiple of ROWS.
 inline int64_t coordinates(int64_t modes, bool is_complex) { return ceil_div(modes * (is_complex ? 2 : 1), ROWS) * ROWS; }

@@ -2,7 +2,7 @@
 //
 //     dz = (dy s, dy z s (1 - s)),   s = sigmoid(z[out:])     dx = dz W,   dW = dz' x,   dc = sum dz
 //
-// On the way in x may pass through GELU, x Phi(x), whose derivative is Phi(x) + x phi(x); it is computed twice, never stored.
+// On the way in x may pass through GELU, x Phi(x), whose derivative is Phi(x) + x phi(x); its values are computed twice, never stored.
 //
 // A BLAS call writes z, which the gate reads again, and its products of a few thousand rows by a few hundred columns run at
 // little more than half the speed of this processor's multiply-adds. Here a tile of ROWS x VECTORS accumulators takes its
@@ -13,10 +13,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 
 #include "kernels.hpp"
 #include "lanes.hpp"
+#include "scratch.hpp"
 #include "threads.hpp"
 
 namespace longwave::LONGWAVE_ISA {
@@ -31,9 +31,6 @@ constexpr int64_t MOST_GROUPS = 16;
 template <class Real> constexpr int PANEL = VECTORS * lanes<Real>;  // columns of a packed panel
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-template <class Real> std::unique_ptr<Vector<Real>[]> zeros(int64_t reals) {
-    return std::unique_ptr<Vector<Real>[]>(new Vector<Real>[ceil_div(reals, lanes<Real>)]());
-}
 
 // e^x: x = n log 2 + r, |r| <= log(2) / 2; a polynomial for e^r (the coefficients of Cephes' expf), and n into the exponent.
 inline Vector<float> exponential(Vector<float> x) {
@@ -126,53 +123,12 @@ template <class Real> struct Product {
     const GatedLinear<Real>& g;
     const int64_t blocks = ceil_div(g.rows, BLOCK);
     const int64_t value_panels = ceil_div(g.out, HALF), in_panels = ceil_div(g.in, PANEL<Real>);
+    const int64_t padded = in_panels * PANEL<Real>;
+    const int64_t forward_panel = (g.in + 1) * PANEL<Real>;  // the bias is one more row
 
     int64_t first(int64_t block) const { return block * BLOCK; }
     int64_t count(int64_t block) const { return std::min(BLOCK, g.rows - first(block)); }
 
-    // Forward panel p: (in, HALF values and their HALF gates), from the rows of W. The bias is one more row.
-    std::unique_ptr<V[]> pack_forward() const {
-        const int64_t size = (g.in + 1) * PANEL<Real>;
-        auto packed = zeros<Real>(value_panels * size);
-        Real* to = reinterpret_cast<Real*>(packed.get());
-#pragma omp parallel for num_threads(g.threads) schedule(static)
-        for (int64_t p = 0; p < value_panels; ++p)
-            for (int half = 0; half < 2; ++half)
-                for (int64_t j = 0; j < std::min<int64_t>(HALF, g.out - p * HALF); ++j) {
-                    const int64_t column = half * g.out + p * HALF + j;
-                    Real* at = to + p * size + half * HALF + j;
-                    for (int64_t k = 0; k < g.in; ++k) at[k * PANEL<Real>] = g.weight[column * g.in + k];
-                    if (g.bias) at[g.in * PANEL<Real>] = g.bias[column];
-                }
-        return packed;
-    }
-    // Rows of x, through the activation, in rows of `padded` columns.
-    void activate(Real* to, const Real* x, int64_t count, int64_t padded) const {
-        if (!g.gelu) return pad(to, x, count, g.in, padded);
-        for (int64_t m = 0; m < count; ++m)
-            for (int64_t k = 0; k < padded; k += W) {
-                const V v = k < g.in ? read(x + m * g.in + k, g.in - k) : V{};
-                write(to + m * padded + k, v * normal(v).distribution, padded - k);
-            }
-    }
-    // The gradient of x from that of the activation's output, in place.
-    void activate_backward(Real* grad, const Real* x, int64_t count) const {
-        if (!g.gelu) return;
-        for (int64_t m = 0; m < count; ++m)
-            for (int64_t k = 0; k < g.in; k += W) {
-                Real* at = grad + m * g.in + k;
-                const V v = read(x + m * g.in + k, g.in - k);
-                const Normal<V> n = normal(v);
-                write(at, read(at, g.in - k) * (n.distribution + v * n.density), g.in - k);
-            }
-    }
-    // Rows of a (count, width) matrix with zeros up to whole panels: (count, panels * PANEL).
-    static void pad(Real* to, const Real* from, int64_t count, int64_t width, int64_t padded) {
-        for (int64_t m = 0; m < count; ++m) {
-            std::copy_n(from + m * width, width, to + m * padded);
-            std::fill_n(to + m * padded + width, padded - width, Real(0));
-        }
-    }
     static void write(Real* to, V v, int64_t left) {
         if (left >= W) return store(to, v);
         for (int64_t i = 0; i < left; ++i) to[i] = v[i];
@@ -184,17 +140,44 @@ template <class Real> struct Product {
         return v;
     }
 
+    // Forward panel p: HALF columns of values and the HALF of their gates, from the rows of W.
+    void pack_forward(Real* to) const {
+#pragma omp parallel for num_threads(g.threads) schedule(static)
+        for (int64_t p = 0; p < value_panels; ++p) {
+            Real* panel = to + p * forward_panel;
+            std::fill_n(panel, forward_panel, Real(0));
+            for (int half = 0; half < 2; ++half)
+                for (int64_t j = 0; j < std::min<int64_t>(HALF, g.out - p * HALF); ++j) {
+                    const int64_t column = half * g.out + p * HALF + j;
+                    Real* at = panel + half * HALF + j;
+                    for (int64_t k = 0; k < g.in; ++k) at[k * PANEL<Real>] = g.weight[column * g.in + k];
+                    if (g.bias) at[g.in * PANEL<Real>] = g.bias[column];
+                }
+        }
+    }
+
+    // each(place, vector) for the vectors of a (rows, in) matrix in the order of panels: rows x PANEL, and then the next.
+    template <class F> void each_packed(const Real* from, int64_t rows, F each) const {
+        for (int64_t p = 0, place = 0; p < in_panels; ++p)
+            for (int64_t m = 0; m < rows; ++m)
+                for (int64_t column = p * PANEL<Real>; column < (p + 1) * PANEL<Real>; column += W, place += W)
+                    each(place, column < g.in ? read(from + m * g.in + column, g.in - column) : V{});
+    }
+
     void forward(const Real* packed, Real* scratch, int64_t block) const {
-        const int64_t size = (g.in + 1) * PANEL<Real>;
         const Real* a = g.x + first(block) * g.in;
         int64_t stride = g.in;
         if (g.gelu) {
-            stride = in_panels * PANEL<Real>;
-            activate(scratch, a, count(block), stride);
+            for (int64_t m = 0; m < count(block); ++m)
+                for (int64_t k = 0; k < g.in; k += W) {
+                    const V x = read(a + m * g.in + k, g.in - k);
+                    store(scratch + m * padded + k, x * normal(x).distribution);
+                }
             a = scratch;
+            stride = padded;
         }
         for (int64_t p = 0; p < value_panels; ++p) {
-            const Real* panel = packed + p * size;
+            const Real* panel = packed + p * forward_panel;
             each_tile(count(block), [&](int64_t m, auto tile) {
                 constexpr int M = decltype(tile)::value;
                 const int64_t row = first(block) + m;
@@ -236,21 +219,29 @@ template <class Real> struct Product {
         }
     }
 
-    // C (rows, in) = or += a b, with b in rows of in_panels * PANEL columns.
-    template <bool ADD>
-    void multiply(Real* C, int64_t stride, const Real* a, int64_t row, int64_t column, const Real* b, int64_t rows, int64_t K) const {
-        const int64_t padded = in_panels * PANEL<Real>;
+    // The block's x through the activation, packed, and the activation's derivative there in the same order.
+    void activate(Real* x, Real* derivative, int64_t block) const {
+        each_packed(g.x + first(block) * g.in, count(block), [&](int64_t place, V v) {
+            if (!g.gelu) return store(x + place, v);
+            const Normal<V> n = normal(v);
+            store(x + place, v * n.distribution);
+            store(derivative + place, n.distribution + v * n.density);
+        });
+    }
+
+    // emit(to, left, place, vector) for the vectors of a b, (rows, in): `to` is where a (rows, in) matrix has it, `left` how
+    // many columns there are from it on, `place` where a packed one has it. b (K, in) is packed.
+    template <class F>
+    void multiply(const Real* a, int64_t row, int64_t column, const Real* b, int64_t rows, int64_t K, F emit) const {
         for (int64_t p = 0; p < in_panels; ++p)
             each_tile(rows, [&](int64_t m, auto tile) {
                 constexpr int M = decltype(tile)::value;
                 V sum[M][VECTORS] = {};
-                multiply_tile<M, VECTORS, Real>(sum, a + m * row, row, column, b + p * PANEL<Real>, padded, K);
+                multiply_tile<M, VECTORS, Real>(sum, a + m * row, row, column, b + p * K * PANEL<Real>, PANEL<Real>, K);
                 for (int i = 0; i < M; ++i)
                     for (int n = 0; n < VECTORS; ++n) {
-                        const int64_t at = p * PANEL<Real> + n * W, left = stride - at;
-                        if (left <= 0) continue;
-                        Real* to = C + (m + i) * stride + at;
-                        write(to, ADD ? read(to, left) + sum[i][n] : sum[i][n], left);
+                        const int64_t at = p * PANEL<Real> + n * W;
+                        if (at < g.in) emit((m + i) * g.in + at, g.in - at, (p * rows + m + i) * PANEL<Real> + n * W, sum[i][n]);
                     }
             });
     }
@@ -260,45 +251,52 @@ template <class Real> struct Product {
 
 template <class Real> void gated_linear(const GatedLinear<Real>& g) {
     const Product<Real> product{g};
-    const auto packed = product.pack_forward();
-    const int64_t scratch = BLOCK * product.in_panels * PANEL<Real>;
-    const auto scratches = zeros<Real>(g.gelu ? g.threads * scratch : 0);
+    const int64_t packed = product.value_panels * product.forward_panel, rows = g.gelu ? BLOCK * product.padded : 0;
+    Real* memory = reinterpret_cast<Real*>(scratch<Vector<Real>>(ceil_div(packed + g.threads * rows, lanes<Real>)));
+    product.pack_forward(memory);
 #pragma omp parallel for num_threads(g.threads) schedule(dynamic)
     for (int64_t block = 0; block < product.blocks; ++block)
-        product.forward(reinterpret_cast<const Real*>(packed.get()),
-                        reinterpret_cast<Real*>(scratches.get()) + thread_number() * scratch, block);
+        product.forward(memory, memory + packed + thread_number() * rows, block);
 }
 
 template <class Real> void gated_linear_backward(const GatedLinear<Real>& g) {
+    using V = Vector<Real>;
     const Product<Real> product{g};
-    const int64_t padded = product.in_panels * PANEL<Real>, size = 2 * g.out * (g.in + 1);  // dW, then dc
+    const int64_t size = 2 * g.out * (g.in + 1);  // dW, then dc
     const int64_t affordable = std::max<int64_t>(1, GROUP_BYTES / std::max<int64_t>(1, size * sizeof(Real)));
     const int64_t groups = std::max<int64_t>(1, std::min({product.blocks, affordable, MOST_GROUPS}));
     const int64_t per_group = ceil_div(product.blocks, groups);
 
-    const auto weight = zeros<Real>(2 * g.out * padded), sums = zeros<Real>(groups * size);
-    Real *W = reinterpret_cast<Real*>(weight.get()), *sum = reinterpret_cast<Real*>(sums.get());
-    product.pad(W, g.weight, 2 * g.out, g.in, padded);
-    const int64_t scratch = BLOCK * (2 * g.out + padded);
-    const auto scratches = zeros<Real>(g.threads * scratch);
+    // Of the call: W packed, and the groups' sums. Of each thread: dz, x and the derivative of a block.
+    const int64_t weight = 2 * g.out * product.padded, dz_size = BLOCK * 2 * g.out, x_size = BLOCK * product.padded;
+    const int64_t work = ceil_div(dz_size, lanes<Real>) * lanes<Real> + 2 * x_size;
+    const int64_t reals = weight + g.threads * work + groups * size;
+    Real* W = reinterpret_cast<Real*>(scratch<V>(ceil_div(reals, lanes<Real>)));
+    Real* sums = W + weight + g.threads * work;
+    product.each_packed(g.weight, 2 * g.out, [&](int64_t place, V v) { store(W + place, v); });
 
 #pragma omp parallel for num_threads(g.threads) schedule(dynamic)
     for (int64_t group = 0; group < groups; ++group) {
-        Real* dz = reinterpret_cast<Real*>(scratches.get()) + thread_number() * scratch;
-        Real *x = dz + BLOCK * 2 * g.out, *dW = sum + group * size, *dc = dW + 2 * g.out * g.in;
+        Real *x = W + weight + thread_number() * work, *derivative = x + x_size, *dz = derivative + x_size;
+        Real *dW = sums + group * size, *dc = dW + 2 * g.out * g.in;
+        std::fill_n(dW, size, Real(0));
         for (int64_t block = group * per_group; block < std::min(product.blocks, (group + 1) * per_group); ++block) {
-            const int64_t row = product.first(block), count = product.count(block);
+            const int64_t count = product.count(block);
+            Real* grad_x = g.grad_x + product.first(block) * g.in;
+            product.activate(x, derivative, block);
             product.gate_backward(dz, dc, block);
-            product.template multiply<false>(g.grad_x + row * g.in, g.in, dz, 2 * g.out, 1, W, count, 2 * g.out);
-            product.activate_backward(g.grad_x + row * g.in, g.x + row * g.in, count);
-            product.activate(x, g.x + row * g.in, count, padded);
-            product.template multiply<true>(dW, g.in, dz, 1, 2 * g.out, x, 2 * g.out, count);
+            product.multiply(dz, 2 * g.out, 1, W, count, 2 * g.out, [&](int64_t to, int64_t left, int64_t place, V v) {
+                product.write(grad_x + to, g.gelu ? v * load(derivative + place) : v, left);
+            });
+            product.multiply(dz, 1, 2 * g.out, x, 2 * g.out, count, [&](int64_t to, int64_t left, int64_t, V v) {
+                product.write(dW + to, product.read(dW + to, left) + v, left);
+            });
         }
     }
 #pragma omp parallel for num_threads(g.threads) schedule(static)
     for (int64_t i = 0; i < size; ++i) {
         Real total = 0;
-        for (int64_t group = 0; group < groups; ++group) total += sum[group * size + i];
+        for (int64_t group = 0; group < groups; ++group) total += sums[group * size + i];
         if (i < 2 * g.out * g.in) g.grad_weight[i] = total;
         else if (g.grad_bias) g.grad_bias[i - 2 * g.out * g.in] = total;
     }
