@@ -2,7 +2,8 @@
 //
 //     dz = (dy s, dy z s (1 - s)),   s = sigmoid(z[out:])     dx = dz W,   dW = dz' x,   dc = sum dz
 //
-// On the way in x may pass through GELU, x Phi(x), whose derivative is Phi(x) + x phi(x); its values are computed twice, never stored.
+// On the way in x may pass through GELU, x Phi(x), whose derivative is Phi(x) + x phi(x). Its values are computed in both
+// directions, never stored.
 //
 // A BLAS call writes z, which the gate reads again, and its products of a few thousand rows by a few hundred columns run at
 // little more than half the speed of this processor's multiply-adds. Here a tile of ROWS x VECTORS accumulators takes its
@@ -140,18 +141,18 @@ template <class Real> struct Product {
         return v;
     }
 
-    // Forward panel p: HALF columns of values and the HALF of their gates, from the rows of W.
+    // Forward panel p: HALF columns of values and the HALF of their gates, from the rows of W. Columns beyond the last keep
+    // whatever the memory held: nobody reads what comes of them.
     void pack_forward(Real* to) const {
 #pragma omp parallel for num_threads(g.threads) schedule(static)
         for (int64_t p = 0; p < value_panels; ++p) {
             Real* panel = to + p * forward_panel;
-            std::fill_n(panel, forward_panel, Real(0));
             for (int half = 0; half < 2; ++half)
                 for (int64_t j = 0; j < std::min<int64_t>(HALF, g.out - p * HALF); ++j) {
                     const int64_t column = half * g.out + p * HALF + j;
                     Real* at = panel + half * HALF + j;
                     for (int64_t k = 0; k < g.in; ++k) at[k * PANEL<Real>] = g.weight[column * g.in + k];
-                    if (g.bias) at[g.in * PANEL<Real>] = g.bias[column];
+                    at[g.in * PANEL<Real>] = g.bias ? g.bias[column] : 0;
                 }
         }
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
+from torch import Tensor
 
 from longwave.math import zoh
 from longwave.ops import _native, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
@@ -130,3 +131,29 @@ def test_gelu_of_the_gated_linear_map_over_its_whole_range(native_isa: str | Non
     eps = torch.finfo(torch.float32).eps
     assert bool(((y - want).abs() <= 2 * eps * x.abs()).all())  # Φ within 2 ε of 1, times x
     assert float((slope - want_slope).abs().max()) <= 4 * eps
+
+
+@pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)
+def test_no_bias_is_a_bias_of_zeros_whatever_was_computed_before(native_isa: str | None) -> None:
+    x, weight = torch.randn(65, 5), torch.randn(6, 5)
+    gated_linear(x, weight, torch.full((6,), 100.0), impl="cpu")  # leaves its bias in the kernel's memory
+    assert torch.equal(
+        gated_linear(x, weight, None, impl="cpu").y, gated_linear(x, weight, torch.zeros(6), impl="cpu").y
+    )
+
+
+@pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)
+def test_gradients_of_many_rows_are_the_sums_over_parts(native_isa: str | None) -> None:
+    """More rows than groups of one block each: a group adds up several blocks."""
+    rows, x, dy = 3300, *torch.randn(2, 3300, 5, dtype=torch.float64)
+    weight, bias = torch.randn(10, 5, dtype=torch.float64), torch.randn(10, dtype=torch.float64)
+
+    def gradients(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+        leaves = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+        return torch.autograd.grad(gated_linear(x, *leaves, gelu=True, impl="cpu").y, leaves, dy)
+
+    parts = [gradients(*part) for part in zip(x.split(100), dy.split(100), strict=True)]
+    for whole, *terms in zip(gradients(x, dy), *parts, strict=True):
+        # each of the 3,300 additions rounds once, relative to what has been added up
+        bound = rows * torch.finfo(torch.float64).eps * sum(term.abs() for term in terms)
+        assert bool(((whole - sum(terms)).abs() <= bound).all())
