@@ -21,7 +21,7 @@ import longwave
 from longwave.ops import _native
 
 RESULTS = Path(__file__).parent / "results"
-PAIRS = 9
+PAIRS = 21
 
 
 @dataclass(frozen=True)

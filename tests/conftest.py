@@ -18,6 +18,13 @@ from longwave.ops import _native  # noqa: E402  (the hook must come first)
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reaches the network, or what a developer has downloaded; those of the download itself say otherwise."""
+    monkeypatch.setenv("LONGWAVE_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Without the run-time checks: what a user's mistake meets outside the tests is longwave's own error."""

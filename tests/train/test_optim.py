@@ -5,7 +5,14 @@ import torch
 
 from longwave.errors import ConfigError
 from longwave.models import BackboneConfig, Classifier, ClassifierConfig
-from longwave.train import OptimConfig, TrainerConfig, parameter_groups, warmup_cosine
+from longwave.train import (
+    GroupConfig,
+    OptimConfig,
+    TrainerConfig,
+    parameter_groups,
+    warmup_constant,
+    warmup_cosine,
+)
 
 
 @pytest.fixture
@@ -34,6 +41,24 @@ def test_groups_have_their_own_rate_and_decay(model):
     assert all(parameter.ndim == 1 for parameter in groups["vectors"]["params"])
 
 
+def test_the_first_override_that_fits_holds(model):
+    overrides = {"*.log_dt": GroupConfig(lr=0.1), "backbone.*": GroupConfig(lr=0.2, weight_decay=0.3)}
+    groups = parameter_groups(model, model.slow_parameters(), OptimConfig(overrides=overrides))
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    members = {group["name"]: {named[id(parameter)] for parameter in group["params"]} for group in groups}
+    every = set(named.values())
+    assert members["*.log_dt"] == {name for name in every if name.endswith(".log_dt")} != set()
+    assert members["backbone.*"] == {name for name in every if name.startswith("backbone.")} - members["*.log_dt"]
+    assert members.keys() == {"*.log_dt", "backbone.*", "matrices", "vectors"}
+    assert [(group["lr"], group["weight_decay"]) for group in groups[:2]] == [(0.1, 0.0), (0.2, 0.3)]
+
+
+def test_an_override_that_fits_nothing_is_refused(model):
+    optim = OptimConfig(overrides={"*.log_td": GroupConfig(lr=0.1)})
+    with pytest.raises(ConfigError, match=r"'\*\.log_td' fits no parameter.*did you mean 'backbone.*\.log_dt'"):
+        parameter_groups(model, model.slow_parameters(), optim)
+
+
 def test_empty_groups_are_left_out():
     layer = torch.nn.Linear(2, 2, bias=False)
     assert [group["name"] for group in parameter_groups(layer, (), OptimConfig())] == ["matrices"]
@@ -56,6 +81,11 @@ def test_schedule_of_a_single_step_trains():
     assert warmup_cosine(1, 0.1)(0) == 1.0
 
 
+def test_constant_schedule_rises_and_stays():
+    assert [warmup_constant(10, 0.2)(step) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
+    assert warmup_constant(10, 0.0)(0) == 1.0
+
+
 @pytest.mark.parametrize(
     ("config", "option"),
     [
@@ -65,7 +95,16 @@ def test_schedule_of_a_single_step_trains():
         (lambda: OptimConfig(warmup=1.0), "warmup"),
         (lambda: OptimConfig(clip=-1.0), "clip"),
         (lambda: OptimConfig(lr=float("nan")), "lr"),
+        (lambda: OptimConfig(plateau_factor=1.0), "plateau_factor"),
+        (lambda: OptimConfig(plateau_patience=-1), "plateau_patience"),
+        (lambda: GroupConfig(lr=-1.0), "lr"),
+        (lambda: GroupConfig(lr=1.0, weight_decay=-1.0), "weight_decay"),
         (lambda: TrainerConfig(epochs=0), "epochs"),
+        (lambda: TrainerConfig(devices=0), "devices"),
+        (lambda: TrainerConfig(num_nodes=0), "num_nodes"),
+        (lambda: TrainerConfig(gradient_accumulation=0), "gradient_accumulation"),
+        (lambda: TrainerConfig(early_stopping=-1), "early_stopping"),
+        (lambda: TrainerConfig(checkpoint_minutes=-1.0), "checkpoint_minutes"),
         (lambda: TrainerConfig(batch_size=0), "batch_size"),
     ],
 )

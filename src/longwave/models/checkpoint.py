@@ -15,7 +15,7 @@ import longwave
 from longwave.errors import CheckpointError, ConfigError
 from longwave.shapes import Tensor
 
-FORMAT = 1
+FORMAT = 2
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
@@ -89,12 +89,15 @@ def read_config(folder: Folder) -> tuple[str, Any]:
         raise CheckpointError(f"{file} is not valid JSON ({error}): save the model again") from error
     if not isinstance(header, dict) or not {"format", "model", "config"} <= header.keys():
         raise CheckpointError(f"{file} lacks format, model or config: it is not a model of longwave's")
-    if header["format"] != FORMAT:
+    if header["format"] not in (1, FORMAT):
         raise CheckpointError(
             f"{file} has format {header['format']!r}, written by longwave {header.get('longwave')}; this is longwave "
-            f"{longwave.__version__}, which reads format {FORMAT}: install the version that wrote it"
+            f"{longwave.__version__}, which reads formats 1 and {FORMAT}: install the version that wrote it"
         )
-    return str(header["model"]), header["config"]
+    config = header["config"]
+    if header["format"] == 1 and isinstance(config, dict):  # which did not say what the data were
+        config = {"data": {"input_mean": [], "input_std": [], "classes": []}, **config}
+    return str(header["model"]), config
 
 
 def _restore(model: nn.Module, file: Path) -> None:
@@ -138,13 +141,20 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return _parse(hint, value, where)  # pyright: ignore[reportArgumentType]
     if not _fits(hint, value):
-        raise ConfigError(f"{where} is {value!r} instead of {getattr(hint, '__name__', hint)}")
+        raise ConfigError(f"{where} is {value!r} instead of {_name(hint)}")
     return value
+
+
+def _name(hint: Any) -> str:
+    """A type in words."""
+    return str(hint) if get_origin(hint) else getattr(hint, "__name__", str(hint))
 
 
 def _fits(hint: Any, value: Any) -> bool:
     if get_origin(hint) in (Union, UnionType):
         return any(_fits(option, value) for option in get_args(hint))
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(get_args(hint)[0], item) for item in value)
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else get_origin(hint) or hint)
@@ -162,6 +172,8 @@ def write_whole(file: Path, content: str | bytes) -> None:
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())  # else a loss of power could leave the name on an empty file
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

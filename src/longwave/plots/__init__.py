@@ -2,8 +2,9 @@
 
 from longwave.plots._style import Figure
 from longwave.plots.bank import kernels
+from longwave.plots.confusion import confusion
 from longwave.plots.curves import accuracy_over_time, learning_curves
 from longwave.plots.images import examples
 from longwave.plots.spectrum import eigenvalues
 
-__all__ = ["Figure", "accuracy_over_time", "eigenvalues", "examples", "kernels", "learning_curves"]
+__all__ = ["Figure", "accuracy_over_time", "confusion", "eigenvalues", "examples", "kernels", "learning_curves"]

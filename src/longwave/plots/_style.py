@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from longwave.errors import MissingExtraError
 
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise MissingExtraError(f"plots need {error.name}: pip install 'longwave[plot]'") from error
 
-__all__ = ["COLOURS", "GREY", "Axes", "Figure", "new_figure", "tidy"]
+__all__ = ["COLOURS", "GREY", "Axes", "Figure", "MaxNLocator", "new_figure", "panels", "tidy"]
 
 # Okabe and Ito's palette, told apart by every kind of colour vision: blue, vermilion, green, purple, orange, sky.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -22,6 +25,14 @@ def new_figure(title: str, width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=12, fontweight="bold")
     return figure
+
+
+def panels(title: str, count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` axes of ``width`` × ``height`` inches, row by row in at most ``columns`` columns."""
+    columns = min(count, columns)
+    rows = math.ceil(count / columns)
+    figure = new_figure(title, width * columns, 0.5 + height * rows)
+    return figure, [figure.add_subplot(rows, columns, place) for place in range(1, count + 1)]
 
 
 def tidy(axes: Axes, title: str, x: str, y: str) -> Axes:

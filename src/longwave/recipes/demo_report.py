@@ -6,14 +6,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longwave import plots
 from longwave.data import SIDE
 from longwave.layers import LTIMixer
-from longwave.models import Classifier
+from longwave.models import Head
 from longwave.models.checkpoint import write_whole
-from longwave.recipes.smnist import Outcome
+from longwave.recipes.experiment import Outcome
 from longwave.shapes import Float, Tensor
 
 __all__ = ["Entry", "Streamed", "draw", "summarise"]
@@ -28,7 +28,7 @@ _RANDOM = (
 )
 
 _ROW = (
-    "{name}|{test_accuracy:.2%}|{streamed_identical}/{test_images}|{streamed_max_logit_difference:.1e}|"
+    "{name}|{test_accuracy:.2%}|{streamed_identical}/{test_samples}|{streamed_max_logit_difference:.1e}|"
     "{training_seconds:.0f} s|{streaming_seconds:.0f} s"
 )
 
@@ -48,22 +48,24 @@ class Entry:
         name: what it is called in pictures.
         initial: the model before training.
         outcome: the trained model and how it did.
-        streamed: what the trained model says of the measured images, read one pixel at a time.
+        logits: what the trained model says of the test images, as whole sequences.
+        streamed: what it says of them, read one pixel at a time.
     """
 
     name: str
-    initial: Classifier
+    initial: Head[Any]
     outcome: Outcome
+    logits: Float[Tensor, "samples n_classes"]
     streamed: Streamed
 
     def figures(self) -> dict[str, str | int | float]:
         """What results.json and the table say of it."""
-        last, whole = self.streamed.logits[:, -1], self.outcome.logits
+        last, whole = self.streamed.logits[:, -1], self.logits
         return {
             "name": self.name,
-            "test_accuracy": self.outcome.accuracy,
-            "test_images": len(whole),
-            "training_seconds": round(sum(row["seconds"] for row in self.outcome.history), 1),
+            "test_accuracy": self.outcome.results["test_accuracy"],
+            "test_samples": len(whole),
+            "training_seconds": self.outcome.results["seconds"],
             "streamed_identical": int((last.argmax(1) == whole.argmax(1)).sum()),
             "streamed_max_logit_difference": (last - whole).abs().max().item(),
             "largest_logit": whole.abs().max().item(),
@@ -78,7 +80,7 @@ def draw(entries: Sequence[Entry], folder: Path) -> None:
         entries: the models that are compared.
         folder: where the PNG files go.
     """
-    labels, length = entries[0].outcome.measured.y, entries[0].streamed.logits.shape[1]
+    labels, length = entries[0].outcome.test.y, entries[0].streamed.logits.shape[1]
     curves = {e.name: (e.streamed.logits.argmax(2) == labels[:, None]).double().mean(0) for e in entries}
     before = {entry.name: _first_layer(entry.initial) for entry in entries}
     after = {entry.name: _first_layer(entry.outcome.model) for entry in entries}
@@ -87,15 +89,15 @@ def draw(entries: Sequence[Entry], folder: Path) -> None:
     figures = {
         "learning_curves": plots.learning_curves(
             {entry.name: entry.outcome.history for entry in entries},
-            {entry.name: entry.outcome.accuracy for entry in entries},
+            test={entry.name: {"accuracy": entry.outcome.results["test_accuracy"]} for entry in entries},
             title="S4D on sequential MNIST",
         ),
         "accuracy_over_time": plots.accuracy_over_time(curves, title="Accuracy while the test images are read"),
         "kernels": plots.kernels(
-            banks[0], banks[1], title="Convolution kernels of the first layer before and after training"
+            banks[1], before=banks[0], title="Convolution kernels of the first layer before and after training"
         ),
         "eigenvalues": plots.eigenvalues(
-            poles[0], poles[1], title="Eigenvalues of the first layer before and after training"
+            poles[1], before=poles[0], title="Eigenvalues of the first layer before and after training"
         ),
         "examples": _draw_examples(entries[0]),
     }
@@ -123,13 +125,13 @@ def summarise(results: Mapping[str, Mapping[str, str | int | float]], folder: Pa
 
 def _draw_examples(entry: Entry) -> plots.Figure:
     """Six images that were read right, and up to two that were not."""
-    measured, logits = entry.outcome.measured, entry.streamed.logits
-    right = logits[:, -1].argmax(1) == measured.y
+    test, logits = entry.outcome.test, entry.streamed.logits
+    right = logits[:, -1].argmax(1) == test.y
     chosen = right.nonzero().flatten().tolist()[:: max(1, int(right.sum()) // 6)][:6]
     chosen += (~right).nonzero().flatten().tolist()[:2]
-    images = measured.x[chosen].float().reshape(len(chosen), SIDE, SIDE)
-    return plots.examples(images, measured.y[chosen], logits[chosen].softmax(-1))
+    images = test.x[chosen].float().reshape(len(chosen), SIDE, SIDE)
+    return plots.examples(images, test.y[chosen], logits[chosen].softmax(-1))
 
 
-def _first_layer(model: Classifier) -> LTIMixer:
-    return next(module for module in model.modules() if isinstance(module, LTIMixer))
+def _first_layer(model: Head[Any]) -> LTIMixer:
+    return next(iter(model.backbone.lti_mixers().values()))

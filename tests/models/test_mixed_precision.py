@@ -1,0 +1,110 @@
+"""Mixed precision: under bfloat16 autocast the state space system, the pooling and the decoder keep their precision."""
+
+import itertools
+
+import pytest
+import torch
+from test_heads import READS
+from torch import Tensor
+
+from longwave.layers import MIXERS, lru, s4d
+from longwave.models import BackboneConfig, Head
+
+# mixer -> the operation that runs its system, where the mixer finds it
+SYSTEMS = {"S4D": (s4d, "diagonal_ssm"), "LRU": (lru, "linear_scan")}
+every_model = pytest.mark.parametrize(("mixer", "read"), list(itertools.product(MIXERS, READS)))
+mixed = torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def model_of(mixer: str, read: str, **options) -> Head:
+    torch.manual_seed(0)
+    return READS[read](BackboneConfig(d_model=16, n_layers=2, mixer=mixer, mixer_options={"d_state": 8}, **options))
+
+
+def inputs() -> Tensor:
+    return torch.randn(4, 50, 2, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(model: Head, y: Tensor) -> dict[str, Tensor]:
+    names = dict(model.named_parameters())
+    return dict(zip(names, torch.autograd.grad(y.square().mean(), model.parameters()), strict=True))
+
+
+@every_model
+def test_the_system_runs_in_32_bits(mixer: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, name = SYSTEMS[mixer]
+    run, seen = getattr(module, name), []
+
+    def watched(*tensors: Tensor | None, **options: Tensor | None):
+        result = run(*tensors, **options)
+        seen.extend(x.dtype for x in (*tensors, *result) if x is not None)
+        return result
+
+    monkeypatch.setattr(module, name, watched)
+    with mixed:
+        model_of(mixer, read)(inputs())
+    assert len(seen) >= 2 * 4
+    assert set(seen) <= {torch.float32, torch.complex64}
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_the_system_loses_nothing(mixer: str) -> None:
+    """Without a matrix after it, a mixer gives the very same numbers, forward, streaming and backward."""
+    layer, x = MIXERS[mixer](16, d_state=8, output=None), torch.randn(4, 50, 16)  # pyright: ignore
+    y, (y_t, _) = layer(x), layer.step(x[:, 0], layer.initial_state(4))
+    expected = torch.autograd.grad(y.square().sum(), layer.parameters())
+    with mixed:
+        again, (again_t, _) = layer(x), layer.step(x[:, 0], layer.initial_state(4))
+    assert torch.equal(again, y)
+    assert torch.equal(again_t, y_t)
+    for a, b in zip(torch.autograd.grad(again.square().sum(), layer.parameters()), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@every_model
+def test_no_more_is_lost_than_16_bits_lose(mixer: str, read: str) -> None:
+    """Between x and y seven matrices, the encoder and three for each block, round to 8 bits, and their results do."""
+    model, x = model_of(mixer, read, feedforward="glu"), inputs()
+    exact = model(x)
+    with mixed:
+        y = model(x)
+    assert y.dtype == torch.float32
+    assert 0 < (y - exact).abs().max() < 2 * 7 * 2**-9 * exact.abs().max()
+
+
+@every_model
+def test_gradients_are_32_bit_and_close(mixer: str, read: str) -> None:
+    model, x = model_of(mixer, read), inputs()
+    expected = gradients(model, model(x))
+    with mixed:
+        y = model(x)
+    for name, gradient in gradients(model, y).items():
+        assert gradient.dtype == torch.float32, name
+        assert gradient.isfinite().all(), name
+        assert gradient.ne(0).any(), name
+        # Three matrices forward, and two products for each backward.
+        assert (gradient - expected[name]).norm() < 2 * 9 * 2**-9 * expected[name].norm(), name
+
+
+@every_model
+@torch.no_grad()
+def test_the_decoder_does_not_round(mixer: str, read: str) -> None:
+    model, x = model_of(mixer, read).eval(), inputs()
+    read_out: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda module, args, output: read_out.append(args[0]))
+    with mixed:
+        y = model(x)
+    assert torch.equal(y, model.decoder(read_out[0]))
+    assert (y.bfloat16() != y).any()
+
+
+@every_model
+@torch.no_grad()
+def test_streaming_stays_close_to_the_whole(mixer: str, read: str) -> None:
+    model, x = model_of(mixer, read).eval(), inputs()
+    with mixed:
+        whole, state = model(x), model.initial_state(4)
+        for x_t in x.unbind(1):
+            y_t, state = model.step(x_t, state)
+    whole = whole[:, -1] if read == "every" else whole
+    assert (y_t - whole).abs().max() < 2 * 3 * 2**-9 * whole.abs().max()
