@@ -93,6 +93,15 @@ def test_the_form_of_the_targets_is_the_objective(y, objective):
     assert samples.y.dtype == (torch.float32 if y.is_floating_point() else torch.int64)
 
 
+def test_the_scale_of_targets_leaves_out_what_is_missing():
+    nan = float("nan")
+    y = torch.tensor([[[1.0, 5.0], [nan, nan]], [[3.0, 5.0], [5.0, 5.0]]])
+    mean, std = Sequences(torch.zeros(2, 2, 1), y).target_scale
+    assert mean == [3.0, 5.0]
+    assert std == pytest.approx([(8 / 3) ** 0.5, 1.0])
+    assert rectangular().target_scale == ([], [])
+
+
 def test_symbols_become_one_hot_channels():
     samples = Sequences(torch.tensor([[[2], [0]]], dtype=torch.uint8), torch.tensor([0]), one_hot=3)
     assert samples.channels == 3

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -276,6 +277,7 @@ def test_impossible_heads_are_refused() -> None:
         (DataConfig([], [1.0, 1.0]), r"data.input_mean has 0 numbers"),
         (DataConfig([0.0, float("nan")], [1.0, 1.0]), r"data.input_mean=\[0.0, nan\] must be finite"),
         (DataConfig([0.0, 0.0], [1.0, 0.0]), r"data.input_std=\[1.0, 0.0\] must be positive"),
+        (DataConfig(output_mean=[0.0], output_std=[1.0]), r"data.output_mean has 1 numbers, but the output has 3"),
         (DataConfig(classes=["a", "b"]), r"data.classes has 2 names, but the model has 3 classes"),
         (DataConfig(classes=["a", "b", "a"]), r"data.classes=\['a', 'b', 'a'\] names a class twice"),
     ],
@@ -290,6 +292,19 @@ def test_only_models_with_classes_name_them() -> None:
     SequenceModel(SequenceModelConfig(d_output=1, data=names))
     with pytest.raises(ConfigError, match=r"data.classes has 1 names, but the model has 0 classes"):
         Regressor(RegressorConfig(n_outputs=1, data=names))
+
+
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16))
+def test_outputs_are_in_the_unit_of_the_targets(dtype: torch.dtype, tmp_path: Path) -> None:
+    data = DataConfig(output_mean=[500.0, -1.0], output_std=[20.0, 0.5])
+    model = Regressor(RegressorConfig(d_input=2, n_outputs=2, data=data)).to(dtype).eval()
+    plain = Regressor(RegressorConfig(d_input=2, n_outputs=2)).to(dtype).eval()
+    plain.load_state_dict(model.state_dict())  # the unit is no parameter
+    x = torch.randn(3, 50, 2, dtype=dtype)
+    want = torch.tensor([500.0, -1.0], dtype=dtype) + torch.tensor([20.0, 0.5], dtype=dtype) * plain(x)
+    assert torch.equal(model(x), want)
+    torch.testing.assert_close(model.prefill(x)[0], want)
+    torch.testing.assert_close(Regressor.load(model.save(tmp_path)).eval()(x), want)
 
 
 def test_standardised_data_have_mean_zero_and_variance_one() -> None:

@@ -54,6 +54,15 @@ def test_errors_and_r2(objective):
     assert measured(objective, *drawn(objective), 3) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_loss_counts_in_units_of_the_targets_and_the_metrics_do_not():
+    outputs, y = drawn("regress")
+    unit = torch.tensor([1.0, 10.0, 0.1])
+    numbers = OBJECTIVES["regress"]
+    got = numbers.figures(numbers.sums(outputs * unit, y * unit, unit).totals)
+    assert got["loss"] == pytest.approx(measured("regress", outputs, y, 1)["loss"], rel=1e-5)
+    assert got["mse"] == pytest.approx(measured("regress", outputs * unit, y * unit, 1)["mse"], rel=1e-5)
+
+
 @pytest.mark.parametrize(("shift", "r2"), [(0.0, 1.0), (0.5, 0.0)])
 def test_r2_of_equal_targets_says_whether_they_are_met(shift, r2):
     y = torch.full((9, 1), 0.1)

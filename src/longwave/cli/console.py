@@ -11,7 +11,12 @@ __all__ = ["console_log"]
 
 @contextmanager
 def console_log() -> Iterator[None]:
-    """Show what longwave logs on the console."""
+    """Show what longwave logs on the console; of several processes the first alone speaks."""
+    from longwave.train.processes import is_first_process
+
+    if not is_first_process():
+        yield
+        return
     from rich import get_console
     from rich.logging import RichHandler
 

@@ -135,6 +135,16 @@ class Sequences(torch.utils.data.Dataset[Batch]):
         mean, std = (torch.as_tensor(t, dtype=torch.float32).expand(self.channels) for t in (self.mean, self.std))
         return mean.tolist(), std.tolist()
 
+    @property
+    def target_scale(self) -> tuple[list[float], list[float]]:
+        """The mean and the standard deviation (1 for constants) of each number to estimate; empty lists for classes."""
+        if self.objective not in ("regress", "track"):
+            return [], []
+        y = self.y.flatten(0, -2).double()
+        mean = y.nanmean(0)
+        std = (y - mean).square().nanmean(0).sqrt()
+        return mean.tolist(), torch.where(std > 0, std, 1.0).tolist()
+
     def fetch(self, rows: Tensor | list[int] | slice, generator: torch.Generator | None) -> Batch:
         """The batch of some samples, padded to the longest of them.
 

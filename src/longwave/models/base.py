@@ -25,16 +25,20 @@ from longwave.shapes import Float, Int, Tensor
 class DataConfig:
     """What the numbers that go in and out of a model mean: with it a model can be used on data as they were recorded.
 
-    A model does not apply it: its x is standardised already, as :meth:`standardise` does it.
+    A model's x is standardised already, as :meth:`standardise` does it; its outputs are in the unit of the targets.
 
     Args:
         input_mean: the mean of each channel of the training data; empty if they were not standardised.
         input_std: the standard deviation of each channel.
+        output_mean: the mean of each number that is estimated: what the decoder gives is a deviation from it,
+        output_std: in this unit. Empty: the decoder's outputs as they are, such as logits.
         classes: the names of the classes, in the order of the logits; empty if they have none.
     """
 
     input_mean: list[float] = field(default_factory=list)
     input_std: list[float] = field(default_factory=list)
+    output_mean: list[float] = field(default_factory=list)
+    output_std: list[float] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
 
     def standardise(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
@@ -43,15 +47,17 @@ class DataConfig:
             return x
         return (x - x.new_tensor(self.input_mean)) / x.new_tensor(self.input_std)
 
-    def check(self, d_input: int, n_classes: int) -> None:
-        """Refuse, as a ConfigError, what does not fit a model of ``d_input`` channels and ``n_classes`` classes."""
-        for name, values in (("input_mean", self.input_mean), ("input_std", self.input_std)):
-            if len(values) != (d_input if self.input_mean or self.input_std else 0):
-                raise ConfigError(f"data.{name} has {len(values)} numbers, but the input has {d_input} channels")
-            if not all(map(math.isfinite, values)):
-                raise ConfigError(f"data.{name}={values} must be finite")
-        if not all(std > 0 for std in self.input_std):
-            raise ConfigError(f"data.input_std={self.input_std} must be positive: leave constant channels out")
+    def check(self, d_input: int, d_output: int, n_classes: int) -> None:
+        """Refuse, as a ConfigError, what does not fit a model of so many input channels, outputs and classes."""
+        for side, channels in (("input", d_input), ("output", d_output)):
+            mean, std = getattr(self, f"{side}_mean"), getattr(self, f"{side}_std")
+            for name, values in ((f"{side}_mean", mean), (f"{side}_std", std)):
+                if len(values) != (channels if mean or std else 0):
+                    raise ConfigError(f"data.{name} has {len(values)} numbers, but the {side} has {channels} channels")
+                if not all(map(math.isfinite, values)):
+                    raise ConfigError(f"data.{name}={values} must be finite")
+            if not all(value > 0 for value in std):
+                raise ConfigError(f"data.{side}_std={std} must be positive: a constant channel has 1")
         if len(self.classes) not in (0, n_classes):
             raise ConfigError(f"data.classes has {len(self.classes)} names, but the model has {n_classes} classes")
         if len(set(self.classes)) < len(self.classes):
@@ -85,7 +91,7 @@ Model = TypeVar("Model", bound="Head[Any]")
 
 
 class Head(nn.Module, ABC, Generic[Config]):
-    """A sequence model: y = W read(backbone(E x + e)) + b.
+    """A sequence model: y = W read(backbone(E x + e)) + b, in the unit of the targets if ``config.data`` names it.
 
     A subclass says what is read of the backbone's outputs, by ``_empty`` and ``_read``: all of them, or one vector.
 
@@ -103,12 +109,17 @@ class Head(nn.Module, ABC, Generic[Config]):
     def __init__(self, config: Config, d_output: int, *, n_classes: int) -> None:
         super().__init__()
         check_positive("d_input", config.d_input)
-        config.data.check(config.d_input, n_classes)
+        config.data.check(config.d_input, d_output, n_classes)
         backbone = Backbone(config.backbone)
         self.config = config
         self.encoder = nn.Linear(config.d_input, backbone.d_model)
         self.backbone = backbone
         self.decoder = nn.Linear(backbone.d_model, d_output)
+        self.output_mean: Tensor | None
+        self.output_std: Tensor | None
+        for name in ("output_mean", "output_std"):
+            numbers = getattr(config.data, name)
+            self.register_buffer(name, torch.tensor(numbers) if numbers else None, persistent=False)
 
     def forward(
         self, x: Float[Tensor, "batch time d_input"], *, lengths: Int[Tensor, " batch"] | None = None, rate: float = 1.0
@@ -214,7 +225,10 @@ class Head(nn.Module, ABC, Generic[Config]):
 
     def _decode(self, read: Tensor, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return self.decoder(read.to(self.decoder.weight.dtype)).to(x.dtype)
+            y = self.decoder(read.to(self.decoder.weight.dtype))
+            if self.output_mean is not None and self.output_std is not None:
+                y = self.output_mean + self.output_std * y
+            return y.to(x.dtype)
 
 
 class PooledHead(Head[Config]):

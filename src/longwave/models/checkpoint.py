@@ -96,7 +96,8 @@ def read_config(folder: Folder) -> tuple[str, Any]:
         )
     config = header["config"]
     if header["format"] == 1 and isinstance(config, dict):  # which did not say what the data were
-        config = {"data": {"input_mean": [], "input_std": [], "classes": []}, **config}
+        unknown = ("input_mean", "input_std", "output_mean", "output_std", "classes")
+        config = {"data": {name: [] for name in unknown}, **config}
     return str(header["model"]), config
 
 

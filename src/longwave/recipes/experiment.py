@@ -163,14 +163,17 @@ def build(backbone: BackboneConfig, pooling: str | None, samples: Sequences, see
     Args:
         backbone: the stack between encoder and decoder.
         pooling: of one vector from a sequence; None where every position has a target.
-        samples: the training data: they decide on the head, its width, the standardisation and the classes' names.
+        samples: the training data: they decide on the head, its width, the units and the classes' names.
         seed: of the first weights.
 
     Raises:
         ConfigError: something in the configuration is unknown or out of its range, or the data have no targets.
     """
     mean, std = samples.standardisation
-    data = DataConfig(input_mean=mean, input_std=std, classes=list(samples.classes))
+    y_mean, y_std = samples.target_scale
+    data = DataConfig(
+        input_mean=mean, input_std=std, output_mean=y_mean, output_std=y_std, classes=list(samples.classes)
+    )
     shared: dict[str, Any] = {"d_input": samples.channels, "backbone": backbone, "data": data}
     one = {"pooling": pooling or "mean"}
     torch.manual_seed(seed)

@@ -50,8 +50,22 @@ MODEL = BackboneConfig(d_model=64, n_layers=2, dropout=0.1)
 OPTIM = OptimConfig(lr=4e-3)
 TRAINER = TrainerConfig(epochs=60, batch_size=16)
 
-# For a problem the defaults that differ from those above.
+# For a problem the defaults that differ from those above. Those of JapaneseVowels were chosen on 81 held-out series
+# (--data.held_out 0.3 --data.test false, seeds 0, 1, 2; 60 epochs each), of which one is 1.2 %:
+#   two directions  dt         d_model  dropout  decay  held out, %
+#   no              1e-3..0.1  64       0.1      0.01   96.3  97.5  96.3
+#   no              0.01..1    64       0.1      0.01   95.1  97.5  95.1
+#   no              0.01..1    64       0.3      0.01   95.1  98.8  95.1
+#   no              0.01..1    128      0.3      0.1    98.8  97.5  95.1
+#   yes             0.01..1    64       0.1      0.01   97.5  97.5  97.5
+#   yes             0.01..1    128      0.3      0.1    98.8  97.5  98.8   taken
 PRESETS: dict[str, dict[str, Any]] = {
+    "JapaneseVowels": {
+        "model.bidirectional": True,
+        "model.d_model": 128,
+        "model.dropout": 0.3,
+        "optim.weight_decay": 0.1,
+    },
     "BasicMotions": {"trainer.epochs": 100, "trainer.batch_size": 10},
     "GunPoint": {"trainer.epochs": 150, "trainer.batch_size": 10},
     "ItalyPowerDemand": {"trainer.epochs": 100},
@@ -59,8 +73,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def presets(data: UCRConfig, mixer: str) -> dict[str, Any]:
-    """Defaults for the problem."""
-    return PRESETS.get(data.problem, {})
+    """Defaults for the problem; S4D's time scales are those of its short series."""
+    short = data.problem == "JapaneseVowels" and mixer == "S4D"
+    steps = {"model.mixer_options": {"dt_min": 0.01, "dt_max": 1.0}} if short else {}
+    return PRESETS.get(data.problem, {}) | steps
 
 
 def ucr(

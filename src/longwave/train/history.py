@@ -84,9 +84,8 @@ class History(Callback):
 
 def _shown(row: Row, metric: str) -> str:
     """Loss and first metric of each part, within 80 columns."""
-    form = ".2%" if metric == "accuracy" else ".4g"
+    form = "{:.2%}" if metric == "accuracy" else f"{metric} {{:.4g}}"
     parts = [part for part in ("train", "held_out") if f"{part}_loss" in row]
     return "  ".join(
-        f"{part.replace('_', ' ')}: {row[f'{part}_loss']:.3f}, {format(row[f'{part}_{metric}'], form)}"
-        for part in parts
+        f"{part.replace('_', ' ')}: {row[f'{part}_loss']:.3f}, {form.format(row[f'{part}_{metric}'])}" for part in parts
     )

@@ -42,8 +42,8 @@ class Objective(ABC):
         self.pooled = pooled
 
     @abstractmethod
-    def sums(self, outputs: Tensor, y: Tensor) -> Sums:
-        """Compare the outputs of a batch with its targets."""
+    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None) -> Sums:
+        """Compare the outputs of a batch with its targets; ``unit`` is what one of each output's errors counts in."""
 
     @abstractmethod
     def figures(self, totals: Float[Tensor, "quantities outputs"]) -> dict[str, float]:
@@ -60,7 +60,7 @@ class Categories(Objective):
 
     metrics = ("accuracy",)
 
-    def sums(self, outputs: Tensor, y: Tensor) -> Sums:
+    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None) -> Sums:
         logits, y = outputs.float().flatten(0, -2), y.flatten()
         loss = torch.nn.functional.cross_entropy(logits, y, ignore_index=NO_TARGET, reduction="sum")
         with torch.no_grad():
@@ -76,29 +76,32 @@ class Categories(Objective):
 class Numbers(Objective):
     """Squared error of outputs (..., outputs) and numbers of the same shape; NaN is no target.
 
-    ``mse`` and ``mae`` are means over all numbers. ``r2`` = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² is the mean over outputs, where
-    one whose targets are all equal has 1 if it is exact and 0 otherwise, as in scikit-learn.
+    The loss is in units of the targets' standard deviation, where the model knows it: large numbers do not drown small
+    ones. ``mse`` and ``mae`` are means over all numbers, as they are. ``r2`` = 1 − Σ (y − ŷ)² / Σ (y − ȳ)² is the mean
+    over outputs, where one whose targets are all equal has 1 if it is exact and 0 otherwise, as in scikit-learn.
     """
 
-    metrics = ("mse", "mae", "r2")
+    metrics = ("r2", "mse", "mae")
 
-    def sums(self, outputs: Tensor, y: Tensor) -> Sums:
+    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None) -> Sums:
         given = ~y.isnan()
         error = torch.where(given, outputs.float() - torch.where(given, y, 0.0), 0.0).flatten(0, -2)
-        loss = error.square().sum()
+        squared = (error if unit is None else error / unit).square()
+        loss = squared.sum()
         with torch.no_grad():
             error, number = error.double(), torch.where(given, y, 0.0).double().flatten(0, -2)
-            quantities = given.flatten(0, -2).double(), error.square(), error.abs(), number, number.square()
+            measures = error.square(), error.abs(), number, number.square()
+            quantities = given.flatten(0, -2).double(), squared.double(), *measures
             return Sums(loss, torch.stack([quantity.sum(0) for quantity in quantities]))
 
     def figures(self, totals: Float[Tensor, "quantities outputs"]) -> dict[str, float]:
-        targets, squared, absolute, number, square = totals
+        targets, loss, squared, absolute, number, square = totals
         spread = (square - number.square() / targets).clamp(min=0)
         # What rounding leaves of a difference of nearly equal sums is no spread.
         spread = torch.where(spread > 1e-12 * square, spread, 0.0)
         r2 = torch.where(spread > 0, 1 - squared / spread, (squared == 0).double())[targets > 0].mean()
-        mse, mae = (total.sum() / targets.sum() for total in (squared, absolute))
-        return {"loss": mse.item(), "mse": mse.item(), "mae": mae.item(), "r2": r2.item()}
+        loss, mse, mae = (total.sum() / targets.sum() for total in (loss, squared, absolute))
+        return {"loss": loss.item(), "mse": mse.item(), "mae": mae.item(), "r2": r2.item()}
 
 
 # name, which is also what Sequences.objective says -> loss and metrics

@@ -64,7 +64,8 @@ def evaluate(
     """
     measure = choose("objective", objective, OBJECTIVES)
     batches = Batches(samples, BatchOrder(len(samples), batch_size, None, samples.lengths))
-    parts = (measure.sums(_forward(model, batch, rate).cpu(), batch.y).totals for batch in batches)
+    unit = None if model.output_std is None else model.output_std.cpu()
+    parts = (measure.sums(_forward(model, batch, rate).cpu(), batch.y, unit).totals for batch in batches)
     return measure.figures(torch.stack(list(parts)).sum(0))
 
 

@@ -124,7 +124,8 @@ class Task(LightningModule):
 
     def _measure(self, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch, summed, and what it adds to the totals."""
-        loss, totals = self.objective.sums(self.model(batch.x, lengths=batch.lengths), batch.y)
+        outputs = self.model(batch.x, lengths=batch.lengths)
+        loss, totals = self.objective.sums(outputs, batch.y, self.model.output_std)
         before = self._totals.get(part)
         self._totals[part] = totals if before is None else before.to(totals.device) + totals
         return loss, totals
