@@ -82,7 +82,7 @@ TRAINER = TrainerConfig(epochs=10, batch_size=20)
 
 def presets(data: MNISTConfig, mixer: str) -> dict[str, Any]:
     """Defaults for all of MNIST, and for LRU, whose ring of eigenvalues is moved outwards for 784 steps."""
-    full = {"model.n_layers": 3, "optim.lr": 4e-3, "trainer.epochs": 20, "trainer.batch_size": 50}
+    full = {"trainer.epochs": 4, "trainer.batch_size": 50}
     ring = {"model.mixer_options": {"d_state": 128, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.314}}
     return (full if data.source == "mnist" else {}) | (ring if mixer == "LRU" else {})
 
