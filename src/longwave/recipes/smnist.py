@@ -74,6 +74,12 @@ class MNISTConfig:
 #   3       64        8      8e-3  97.2 %
 #   2       64       10      8e-3  97.4 %   taken
 # One image is 0.2 %: only the time tells most of them apart.
+#
+# For all of MNIST on 5,000 held-out images (--data.source mnist --data.held_out 5000 --data.test false, seed 0; batches
+# of 50, 4 epochs; an epoch takes about 6 minutes on one core):
+#   layers  d_state  lr    held out
+#   2       64       8e-3  99.02 %  taken
+#   2       64       4e-3  stopped after the first epoch, with 97.06 % against 97.98 %
 DATA = MNISTConfig()
 MODEL = BackboneConfig(d_model=64, n_layers=2, dropout=0.1)
 OPTIM = OptimConfig(lr=8e-3)
