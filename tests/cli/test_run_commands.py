@@ -119,7 +119,7 @@ def record(folder: Path, seed: int, accuracy: float, **changed) -> Path:
     settings = {
         "recipe": "smnist",
         "data": {"source": "mnist", "permuted": False, "held_out": 0, "test": True, "shift": 1},
-        "model": {"mixer": "S4D", "mixer_options": {}, "n_layers": 3, "d_model": 64, "bidirectional": False, **changed},
+        "model": {"mixer": "S4D", "mixer_options": {}, "n_layers": 2, "d_model": 64, "bidirectional": False, **changed},
         "seed": seed,
     }
     results = {"recipe": "smnist", "task": "sequential MNIST", "parameters": 1234, "epochs": 20, "seconds": 6000.0}
@@ -135,8 +135,8 @@ def test_results_puts_seeds_together_and_settings_apart(tmp_path):
     lines = [line for line in page(runs).splitlines() if line.startswith("| sequential MNIST")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[2:6] for row in cells] == [
-        ["S4D 3 × 64", "1,234", "98.50 ± 0.71", "0, 1"],
-        ["S4D 3 × 64, init=random", "1,234", "50.00", "0"],
+        ["S4D 2 × 64", "1,234", "98.50 ± 0.71", "0, 1"],
+        ["S4D 2 × 64, init=random", "1,234", "50.00", "0"],
     ]
     assert cells[0][6] == "S4 99.63, S5 99.65"
     assert cells[0][7:9] == ["20", "100"]
