@@ -42,6 +42,14 @@ def test_a_classifier_learns_and_streams(tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "chirps").iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_a_regressor_learns_and_is_read_back(tmp_path: Path) -> None:
+    said = run("train_regressor", "--epochs=4", "--longest=100", f"--run={tmp_path / 'run'}")
+    assert figures("epochs", said) == [4]
+    (r2,) = figures("R²", said)
+    assert r2 >= 0.8
+    assert (tmp_path / "run" / "metrics.csv").is_file()
+
+
 def test_every_example_is_run_here() -> None:
     here = Path(__file__).read_text()
     assert {f'run("{file.stem}"' in here for file in EXAMPLES.glob("*.py")} == {True}
