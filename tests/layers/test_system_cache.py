@@ -55,7 +55,7 @@ def assign_data(layer: LTIMixer) -> None:
 CHANGES: dict[str, Callable[[LTIMixer], object]] = {
     "in place": lambda layer: layer.D.add_(1),
     "through a view": lambda layer: layer.C[0].mul_(2),
-    "detached": lambda layer: layer.B.detach().mul_(2),
+    "detached": lambda layer: layer.D.detach().mul_(2),
     "optimizer": optimizer_step,
     "fused optimizer": fused_optimizer_step,
     "load_state_dict": lambda layer: layer.load_state_dict(new_values(layer)),
