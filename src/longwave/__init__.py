@@ -13,6 +13,7 @@ _PUBLIC = {
     "MIXERS": "layers",
     "Mixer": "layers",
     "S4D": "layers",
+    "S5": "layers",
     "LRU": "layers",
     "Block": "layers",
     "Backbone": "models",
@@ -35,7 +36,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import LRU, MIXERS, S4D, Block, Mixer
+    from longwave.layers import LRU, MIXERS, S4D, S5, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

@@ -7,8 +7,9 @@ from longwave.layers.base import LTIMixer, LTIState, Mixer, map_state
 from longwave.layers.block import Block
 from longwave.layers.lru import LRU
 from longwave.layers.s4d import S4D
+from longwave.layers.s5 import S5
 
 # name -> mixer
-MIXERS: Mapping[str, type[Mixer]] = MappingProxyType({"S4D": S4D, "LRU": LRU})
+MIXERS: Mapping[str, type[Mixer]] = MappingProxyType({"S4D": S4D, "S5": S5, "LRU": LRU})
 
-__all__ = ["LRU", "MIXERS", "S4D", "Block", "LTIMixer", "LTIState", "Mixer", "map_state"]
+__all__ = ["LRU", "MIXERS", "S4D", "S5", "Block", "LTIMixer", "LTIState", "Mixer", "map_state"]
