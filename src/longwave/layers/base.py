@@ -123,9 +123,7 @@ class Mixer(nn.Module, ABC):
         Raises:
             ShapeError, ConfigError, UnsupportedError: as ``prefill``.
         """
-        self._check_causal("step")
-        check_input(x_t, ("batch",), self.d_model, self._reference())
-        check_rate(rate)
+        self._check_step(x_t, rate)
         return self._step(x_t, state, rate)
 
     @abstractmethod
@@ -160,6 +158,11 @@ class Mixer(nn.Module, ABC):
 
     def _check(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> None:
         check_sequence(x, self.d_model, self._reference(), lengths, reset)
+        check_rate(rate)
+
+    def _check_step(self, x_t: Tensor, rate: float) -> None:
+        self._check_causal("step")
+        check_input(x_t, ("batch",), self.d_model, self._reference())
         check_rate(rate)
 
     def _check_causal(self, method: str) -> None:
@@ -226,15 +229,25 @@ class LTIMixer(Mixer):
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, LTIState]:
-        before = None if state is None else self._state(state, x)
-        with torch.autocast(x.device.type, enabled=False):
-            y, after = self._scan(self.system(rate), x, before, lengths, reset)
-        return self.readout(y.to(x.dtype)).to(x.dtype), LTIState(after)
+        return self._run_system(self.system(rate), x, state, lengths, reset)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, LTIState]:
+        return self._step_system(self.system(rate), x_t, state)
+
+    def _run_system(
+        self, system: Any, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, LTIState]:
+        """Map checked sequences with this discrete system."""
+        before = None if state is None else self._state(state, x)
+        with torch.autocast(x.device.type, enabled=False):
+            y, after = self._scan(system, x, before, lengths, reset)
+        return self.readout(y.to(x.dtype)).to(x.dtype), LTIState(after)
+
+    def _step_system(self, system: Any, x_t: Tensor, state: State) -> tuple[Tensor, LTIState]:
+        """Map one checked position with this discrete system."""
         before = self._state(state, x_t)
         with torch.autocast(x_t.device.type, enabled=False):
-            y, after = self._advance(self.system(rate), x_t.to(real_dtype(x_t.dtype)), before)
+            y, after = self._advance(system, x_t.to(real_dtype(x_t.dtype)), before)
         return self.readout(y.to(x_t.dtype)).to(x_t.dtype), LTIState(after)
 
     def _state(self, state: State, x: Tensor) -> Tensor:

@@ -54,6 +54,18 @@ def check_state(state: Tensor, shape: tuple[int, ...], dtype: torch.dtype, x: Te
         )
 
 
+def check_steps(dt: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    """Step sizes must be real, one for each position of x, finite, and not negative."""
+    if dt.shape != shape or not dt.is_floating_point() or dt.device != x.device:
+        raise ShapeError(
+            f"dt must be floating point with shape {shape} on {x.device}, got {dt.dtype} "
+            f"with shape {tuple(dt.shape)} on {dt.device}"
+        )
+    if not torch.compiler.is_compiling() and not bool((dt.isfinite() & (dt >= 0)).all()):
+        low, high = dt.aminmax()
+        raise ShapeError(f"dt must be finite and not negative, got values from {low:g} to {high:g}; pad with zeros")
+
+
 def _check_companion(
     argument: str, value: Tensor, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], x: Tensor
 ) -> None:

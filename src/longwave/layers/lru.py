@@ -4,11 +4,11 @@ import math
 from typing import NamedTuple, final
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from longwave.layers.base import LTIMixer, rounded
 from longwave.layers.checks import check_positive
+from longwave.layers.mimo import drive, impulse_response, read
 from longwave.math import StateSpace, ring
 from longwave.ops import linear_scan
 from longwave.shapes import Complex, Float, Tensor
@@ -89,9 +89,7 @@ class LRU(LTIMixer):
     def kernel(self, length: int, rate: float = 1.0) -> Float[Tensor, "out in length"]:
         """Return the impulse response from every input to every output, k[l] = Re(C diag(λˡ) B) + D δ[l]."""
         A, B, C, D = self.system(rate)
-        powers = A.to(torch.complex128)[:, None] ** torch.arange(length, device=A.device)
-        k = torch.einsum("on,ni,nl->oil", C, B, powers.to(A.dtype)).real
-        return torch.cat([k[..., :1] + torch.diag(D)[..., None], k[..., 1:]], dim=-1)
+        return impulse_response(A, B, C, D, length)
 
     def to_state_space(self, rate: float = 1.0) -> StateSpace:
         """Return the system as dense float64 matrices with 2 d_state real states, Re h and Im h in turn."""
@@ -107,12 +105,8 @@ class LRU(LTIMixer):
     ) -> tuple[Tensor, Tensor]:
         A, B, C, D = system
         u = u.to(D.dtype)
-        # Complex numbers as pairs of real ones: each product with a sequence is then one real matrix product.
-        B = torch.view_as_real(B).transpose(1, 2).flatten(0, 1)
-        C = torch.view_as_real(C.conj().resolve_conj()).flatten(1)
-        Bu = torch.view_as_complex(F.linear(u, B).unflatten(-1, (-1, 2)))
-        h, final = linear_scan(A, Bu, state, reset=reset, lengths=lengths)
-        return torch.addcmul(F.linear(torch.view_as_real(h).flatten(-2), C), D, u), final
+        h, final = linear_scan(A, drive(u, B), state, reset=reset, lengths=lengths)
+        return torch.addcmul(read(h, C), D, u), final
 
     def _advance(self, system: LRUSystem, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, B, C, D = system
