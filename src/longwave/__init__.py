@@ -12,6 +12,7 @@ _PUBLIC = {
     "LongwaveError": "errors",
     "MIXERS": "layers",
     "Mixer": "layers",
+    "S4": "layers",
     "S4D": "layers",
     "LRU": "layers",
     "Block": "layers",
@@ -35,7 +36,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import LRU, MIXERS, S4D, Block, Mixer
+    from longwave.layers import LRU, MIXERS, S4, S4D, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 
