@@ -18,6 +18,7 @@ IMPLEMENTATIONS = {
     "linear_scan": ("reference", "cpu"),
     "diagonal_ssm": ("reference", "cpu"),
     "gated_linear": ("reference", "cpu"),
+    "cauchy": ("reference",),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
 }
@@ -96,6 +97,11 @@ CASES = {
         for rows, inputs, outputs in ((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70))
         for gelu in (False, True)
     ),
+    # `batch` rows of weights, `time` nodes; the reference takes 512 nodes at a time.
+    "cauchy": tuple(
+        Case(f"{rows}-rows-{nodes}-nodes", _sizes(rows, nodes, 3, 5))
+        for rows, nodes in ((4, 0), (1, 1), (4, 2), (4, 17), (3, 513))
+    ),
     "vandermonde": tuple(
         Case(f"length-{n}-{'complex' if c else 'real'}", _sizes(1, n, 3, 5, is_complex=c), options={"length": n})
         for n, c in product((0, 1, 2, 17, 1047), (True, False))
@@ -108,7 +114,7 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     """Whether there are such arguments: no complex number has 2 × 16 bits, and 16-bit matrices are PyTorch's."""
     if dtype in (torch.float64, torch.float32):
         return True
-    return op != "gated_linear" and not (op in ("linear_scan", "vandermonde") and case.sizes["is_complex"])
+    return op != "gated_linear" and not (op in ("linear_scan", "vandermonde", "cauchy") and case.sizes["is_complex"])
 
 
 def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:

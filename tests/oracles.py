@@ -51,6 +51,14 @@ def diagonal_ssm(
     return y, final.reshape(batch, dim, modes)
 
 
+def cauchy(v: Tensor, omega: Tensor, w: Tensor) -> Tensor:
+    sums = torch.zeros(*v.shape[:2], len(omega), dtype=v.dtype)
+    for n in range(w.shape[1]):
+        for weight, pole in ((v[..., n], w[:, n]), (v[..., n].conj(), w[:, n].conj())):
+            sums = sums + weight[..., None] / (1j * omega - pole[:, None])[:, None]
+    return sums
+
+
 def vandermonde(a: Tensor, w: Tensor, length: int) -> Tensor:
     power, k = torch.ones_like(a), []
     for _ in range(length):

@@ -12,6 +12,7 @@ _PUBLIC = {
     "LongwaveError": "errors",
     "MIXERS": "layers",
     "Mixer": "layers",
+    "S4": "layers",
     "S4D": "layers",
     "DSS": "layers",
     "S5": "layers",
@@ -37,7 +38,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LRU, MIXERS, S4D, S5, Block, Mixer
+    from longwave.layers import DSS, LRU, MIXERS, S4, S4D, S5, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

@@ -124,6 +124,8 @@ def test_outputs_and_gradients_are_exact(
 def test_dtypes_of_the_results(op: str, dtype: torch.dtype) -> None:
     case = next(c for c in CASES[op] if c.sizes["time"] in (17, 193))
     if not possible(op, case, dtype):
+        if op == "cauchy":
+            return  # complex always
         case = Case("real", {**case.sizes, "is_complex": False}, options=case.options)
     tensors = rounded(op, case.inputs(op).tensors, dtype)
     out = call(op, tensors, case.options)

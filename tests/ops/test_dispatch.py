@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
-from longwave.ops import diagonal_ssm, explain, linear_scan, long_conv, vandermonde
+from longwave.ops import cauchy, diagonal_ssm, explain, linear_scan, long_conv, vandermonde
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
 K = torch.zeros(3, 7)
@@ -32,7 +32,7 @@ def test_explicit_implementations_never_fall_back() -> None:
         linear_scan(D, U, impl="triton")
     with pytest.raises(UnsupportedError, match="'auto', 'reference', 'cpu'"):
         linear_scan(D, U, impl="cuda")
-    with pytest.raises(UnsupportedError, match="there are diagonal_ssm, gated_linear"):
+    with pytest.raises(UnsupportedError, match="there are cauchy, diagonal_ssm, gated_linear"):
         explain("linear_scam")
 
 
@@ -60,6 +60,11 @@ def test_explicit_implementations_never_fall_back() -> None:
         (diagonal_ssm, (U, None, A, A, A, D[:2]), {}, r"D has shape \(2,\)"),
         (diagonal_ssm, (U, None, A, A, A, D, A[None]), {}, "initial_state"),
         (diagonal_ssm, (U, None, A.real, A.real, A.real, D, torch.stack([A, A])), {}, "real system"),
+        (cauchy, (A, D, A), {}, r"v has shape \(3, 4\)"),
+        (cauchy, (A[None], D, A[:1, :2]), {}, r"\(dim, rows, modes\) and \(dim, modes\)"),
+        (cauchy, (A[None], U, A[:1]), {}, "one axis"),
+        (cauchy, (A[None], D, A[:1].real), {}, "expected complex"),
+        (cauchy, (A[None], D.to("meta"), A[:1]), {}, "different devices"),
         (vandermonde, (A, A[:2], 5), {}, r"w \(2, 4\)"),
         (vandermonde, (A, A, -1), {}, "length=-1"),
         (vandermonde, (A, A.real, 5), {}, "both real or both complex"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longwave.math import zoh
-from longwave.ops import _native, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
+from longwave.ops import _native, cauchy, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
 
 IMPLEMENTATIONS = pytest.mark.parametrize("impl", ("reference", "cpu"))
 
@@ -80,6 +80,18 @@ def test_vandermonde_equals_sampled_exponentials(impl: str, dt: float) -> None:
     got = vandermonde(a, b, 16384, impl=impl).kernel[0]
     # the power l of a rounded a carries its rounding l times, and each of l products rounds once
     assert float((got - want).abs().max()) <= ulps(torch.float64, 2 * 16384) * float(B.abs().sum()) * dt
+
+
+def test_cauchy_equals_scipys_frequency_response() -> None:
+    """Σ v/(iω − w) over pairs is the transfer function of that partial fraction expansion."""
+    w = torch.tensor([[-0.5 + 3j, -2 + 0.1j, -1e-3 + 40j]], dtype=torch.complex128)
+    v = torch.tensor([[[1 - 2j, 0.5j, 3.0]]], dtype=torch.complex128)
+    omega = torch.linspace(-100, 100, 4001, dtype=torch.float64)
+    poles, residues = (torch.cat([x.flatten(), x.conj().flatten()]).numpy() for x in (w, v))
+    _, want = scipy.signal.freqs(*scipy.signal.invres(residues, poles, []), omega.numpy())
+    got = cauchy(v, omega, w).values[0, 0]
+    # near its pole the polynomial, of size 40⁶, is as small as 40⁵ · 10⁻³: its evaluation loses a factor 4 · 10⁴
+    np.testing.assert_allclose(got, want, rtol=0, atol=ulps(torch.float64, 4e4 * 6) * np.abs(want).max())
 
 
 @IMPLEMENTATIONS

@@ -12,7 +12,7 @@ from torch import Tensor
 from longwave import __version__
 from longwave.cli.parser import Parser
 from longwave.errors import RunError
-from longwave.ops import _native, diagonal_ssm, explain, gated_linear, linear_scan, long_conv, vandermonde
+from longwave.ops import _native, cauchy, diagonal_ssm, explain, gated_linear, linear_scan, long_conv, vandermonde
 from longwave.testing import make_inputs
 
 __all__ = ["doctor", "run"]
@@ -72,7 +72,7 @@ def _operations() -> tuple[Table, list[str]]:
     table = Table("operation", "device", "takes", "refused", "differs by", title="operations", title_justify="left")
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     wrong = []
-    for op in ("linear_scan", "diagonal_ssm", "gated_linear", "vandermonde", "long_conv"):
+    for op in ("linear_scan", "diagonal_ssm", "gated_linear", "cauchy", "vandermonde", "long_conv"):
         for device in devices:
             tensors = {n: _single(x).to(device) for n, x in make_inputs(op, time=1047, dim=5, modes=3).tensors.items()}
             choice = explain(op, *tensors.values())
@@ -98,6 +98,8 @@ def _call(op: str, tensors: dict[str, Tensor], impl: str) -> Tensor:
         return diagonal_ssm(args[0], None, *args[1:], impl=impl).y
     if op == "linear_scan":
         return linear_scan(*args, impl=impl).states
+    if op == "cauchy":
+        return cauchy(*args, impl=impl).values
     if op == "vandermonde":
         return vandermonde(args[0], args[1], 1047, impl=impl).kernel
     if op == "gated_linear":

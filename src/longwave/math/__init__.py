@@ -1,6 +1,7 @@
 """The mathematics of state space models as pure functions of tensors, in float64."""
 
 from longwave.math.discretize import DISCRETIZATIONS, Discrete, bilinear, expm1, exprel, zoh
+from longwave.math.dplr import DiscreteDPLR, PowerTables, bilinear_dplr, power_tables
 from longwave.math.hippo import NPLR, HiPPO, legs, legs_nplr
 from longwave.math.spectrum import SPECTRA, ring, s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
 from longwave.math.statespace import Simulation, StateSpace
@@ -11,15 +12,19 @@ __all__ = [
     "NPLR",
     "SPECTRA",
     "Discrete",
+    "DiscreteDPLR",
     "HiPPO",
+    "PowerTables",
     "Simulation",
     "StateSpace",
     "bilinear",
+    "bilinear_dplr",
     "expm1",
     "exprel",
     "legs",
     "legs_nplr",
     "log_uniform",
+    "power_tables",
     "ring",
     "s4d_inv",
     "s4d_legs",

@@ -4,6 +4,7 @@ Everything is imported eagerly, so that a function is never shadowed by the fold
 """
 
 from longwave.ops._dispatch import Choice, explain
+from longwave.ops.cauchy._api import Cauchy, cauchy
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
@@ -11,12 +12,14 @@ from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
 __all__ = [
+    "Cauchy",
     "Choice",
     "DiagonalSSM",
     "GatedLinear",
     "LinearScan",
     "LongConv",
     "Vandermonde",
+    "cauchy",
     "diagonal_ssm",
     "explain",
     "gated_linear",

@@ -63,6 +63,12 @@ def make_inputs(
             "weight": normal(2 * modes, dim, kind=False),
             "bias": normal(2 * modes, kind=False),
         }
+    elif op == "cauchy":  # `time` nodes, poles left of the axis on which they lie
+        tensors = {
+            "v": normal(dim, batch, modes, kind=True),
+            "omega": 3 * normal(time, kind=False),
+            "w": normal(dim, modes, kind=False).abs().neg() - 0.1 + 3j * normal(dim, modes, kind=False),
+        }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
     elif op == "long_conv":

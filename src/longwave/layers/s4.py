@@ -1,0 +1,190 @@
+"""S4: a bank of state space models that are diagonal plus low rank, one single-input system for each channel."""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, final
+
+import torch
+from torch import nn
+
+from longwave.errors import ConfigError
+from longwave.layers.base import LTIMixer, real_dtype, rounded
+from longwave.layers.checks import check_positive
+from longwave.layers.dplr_scan import SPAN, dplr_scan
+from longwave.layers.options import choose
+from longwave.math import NPLR, StateSpace, legs_nplr, log_uniform
+from longwave.math.dplr import DiscreteDPLR, bilinear_dplr, power_tables, times_power
+from longwave.ops import cauchy
+from longwave.shapes import Complex, Float, Tensor
+
+# name -> the normal-plus-low-rank form of a measure with N states, one of each conjugate pair
+MEASURES: Mapping[str, Callable[[int], NPLR]] = MappingProxyType({"legs": legs_nplr})
+
+SLOWEST = 1e-4  # Re Λ begins no nearer to 0: where a measure has 0 itself, its logarithm could not be stored
+
+
+class S4System(NamedTuple):
+    """x[t] = x[t−1] + A x[t−1] − Q (S · x[t−1]) + B u[t],  y[t] = C · x[t] + D u[t], with s · x = 2 Re Σ s x."""
+
+    A: Complex[Tensor, "d_model modes"]
+    Q: Complex[Tensor, "d_model modes rank"]
+    S: Complex[Tensor, "d_model rank modes"]
+    B: Complex[Tensor, "d_model modes"]
+    C: Complex[Tensor, "d_model modes"]
+    D: Float[Tensor, " d_model"]
+
+    def dynamics(self) -> DiscreteDPLR:
+        """Ā and B̄ alone."""
+        return DiscreteDPLR(*self[:4])
+
+
+@final
+class S4(LTIMixer):
+    """The structured state space model S4, a bank of d_model systems with d_state real states each.
+
+    In continuous time, for each channel,  x' = (diag(Λ) − P Pᴴ) x + B u,  y = 2 Re(C x) + D u,  with
+    Λ = −exp(``log_neg_A_real``) + i ``A_imag``; discretised by the bilinear rule with dt = rate · exp(``log_dt``). Each
+    of the d_state/2 complex modes stands for itself and its conjugate. Then GELU and ``output``.
+
+    Args:
+        d_model: channels of input and output.
+        d_state: real states of each channel, even.
+        measure: the HiPPO operator that Λ, P and B begin with, a name of `MEASURES`.
+        B_clip: largest initial |B| of a mode; None keeps HiPPO's B, whose fastest modes have the largest ones.
+        dt_min: smallest initial step; a channel remembers about 1/dt positions.
+        dt_max: largest initial step. The steps are log-uniform between the two.
+        output: ``"glu"``, ``"linear"`` or None: what follows the GELU.
+        dropout: probability that a channel is zeroed after the GELU, one mask for the whole sequence.
+
+    Raises:
+        ConfigError: an option is unknown or out of its range.
+
+    Numerics: the discrete system is kept in float64, as increments Ā − I. States are complex64 between calls
+        (complex128 for float64 inputs); a step computes in float64 in between. ``forward`` runs the system in blocks
+        (`dplr_scan`), ``kernel`` is made by its generating function; all views agree to 1e-5 of the largest output at
+        length 16,384 (1e-10 in float64).
+
+    Source: Gu, Goel, Ré, 2022, Efficiently Modeling Long Sequences with Structured State Spaces, arXiv:2111.00396, §3
+        and appendix C. P is the same on both sides, as in Goel et al., 2022, It's Raw!, arXiv:2202.09729, §4.1, so a
+        stable system stays stable. Here C is the parameter itself, which no length enters, where the paper trains
+        C (I − Āᴸ). The published code clips Im B at ±2 in whatever phase its eigensolver chose; ``B_clip`` limits |B|.
+        C ~ CN(0, 1), E|C|² = 1; D ~ N(0, 1).
+
+    Not to be confused with S4D, which has no low-rank term.
+
+    Example:
+        >>> layer = S4(d_model=8, d_state=16)
+        >>> layer(torch.zeros(2, 100, 8)).shape
+        torch.Size([2, 100, 8])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 64,
+        *,
+        measure: str = "legs",
+        B_clip: float | None = None,
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+        output: str | None = "glu",
+        dropout: float = 0.0,
+    ) -> None:
+        check_positive("d_state", d_state)
+        if d_state % 2:
+            raise ConfigError(f"d_state={d_state} must be even: the modes come in conjugate pairs")
+        if B_clip is not None and not B_clip > 0:
+            raise ConfigError(f"B_clip={B_clip} must be positive, or None to keep B as it is")
+        modes = d_state // 2
+        super().__init__(d_model, (d_model, modes), output, dropout)
+        Lambda, P, B, _ = choose("measure", measure, MEASURES)(d_state)
+        if B_clip is not None:
+            B = B * (B_clip / B.abs()).clamp(max=1)
+        self.log_dt = nn.Parameter(log_uniform((d_model,), dt_min, dt_max).log().to(torch.get_default_dtype()))
+        self.log_neg_A_real = _per_channel((-Lambda.real).clamp(min=SLOWEST).log(), d_model)
+        self.A_imag = _per_channel(Lambda.imag, d_model)
+        self.P = _per_channel(torch.view_as_real(P.resolve_conj()), d_model)
+        self.B = _per_channel(torch.view_as_real(B.resolve_conj()), d_model)
+        self.C = nn.Parameter(torch.randn(d_model, modes, 2) / math.sqrt(2))
+        self.D = nn.Parameter(torch.randn(d_model))
+
+    def discretize(self, rate: float = 1.0) -> S4System:
+        """Compute Ā, B̄, C and D for data sampled at ``rate``, in float64."""
+        # Not rounded: where dt |Λ| ≫ 2, A is close to −2, and float32 would lose how slowly such a mode decays.
+        Lambda = torch.complex(-self.log_neg_A_real.double().exp(), self.A_imag.double())
+        P, B, C = (torch.view_as_complex(pair.double()) for pair in (self.P, self.B, self.C))
+        dynamics = bilinear_dplr(rate * self.log_dt.double().exp(), Lambda, P, B)
+        return S4System(*rounded(self.D.double(), *dynamics, C, self.D))
+
+    def kernel(self, length: int, rate: float = 1.0) -> Float[Tensor, "d_model length"]:
+        """Return each channel's impulse response, k[l] = 2 Re(C Āˡ B̄) + D δ[l]."""
+        system = self.system(rate)
+        k = _impulse_response(system, length)
+        return torch.cat([k[:, :1] + system.D[:, None], k[:, 1:]], dim=1).to(real_dtype(self.D.dtype))
+
+    def to_state_space(self, rate: float = 1.0) -> StateSpace:
+        """Return the d_model systems as dense float64 matrices, (d_model, d_state, d_state) and so on."""
+        A, Q, S, B, C, D = (x.detach() for x in self.system(rate))
+        a = 1 + A.to(torch.complex128)
+        diagonal = StateSpace.from_diagonal(a, B[:, :, None], C[:, None, :], D[:, None, None], conjugate_pairs=True)
+        # The same real coordinates for Q S: those of B for its columns, those of C for its rows.
+        low_rank = StateSpace.from_diagonal(a, Q, S, D.new_zeros(len(D), *2 * Q.shape[2:]), conjugate_pairs=True)
+        return StateSpace(diagonal.A - low_rank.B @ low_rank.C, diagonal.B, diagonal.C, diagonal.D)
+
+    def slow_parameters(self) -> tuple[str, ...]:
+        """Name dt, A, P and B, which set time scales; the S4 recipes train them slowly and without decay."""
+        return "log_dt", "log_neg_A_real", "A_imag", "P", "B"
+
+    def _scan(
+        self, system: S4System, u: Tensor, state: Tensor | None, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return dplr_scan(system.dynamics(), system.C, system.D, u, state, lengths, reset)
+
+    def _advance(self, system: S4System, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        A, Q, S, B, C, D = system
+        before, u_t = state.to(C.dtype), u_t.to(D.dtype)
+        fed_back = 2 * (S * before[:, :, None]).sum(-1).real
+        x = before + torch.addcmul(B * u_t[:, :, None], A, before) - (Q * fed_back[:, :, None]).sum(-1)
+        return torch.add(D * u_t, (C * x).sum(-1).real, alpha=2), x.to(state.dtype)
+
+
+def _per_channel(x: Tensor, d_model: int) -> nn.Parameter:
+    """A parameter that begins the same in every channel, with memory of its own."""
+    return nn.Parameter(x.to(torch.get_default_dtype()).expand(d_model, *x.shape).clone())
+
+
+def _impulse_response(system: S4System, length: int) -> Float[Tensor, "d_model length"]:
+    """k[l] = 2 Re(C Āˡ B) in float64, by the generating function at the n-th roots of unity, n ≥ length even.
+
+    With C̃ = C (I − Āⁿ), Σ_{l<n} k[l] zˡ = C̃ (I − Ā z)⁻¹ B where zⁿ = 1, and with g = 1/(1 − a z)
+
+        (I − Ā z)⁻¹ = g − z g Q (I + z S g Q)⁻¹ S g,      1 − a z = (1 + z) (iω − w)(2 + A)/2,
+
+    where iω = (1 − z)/(1 + z) = i tan(θ/2) for z = e^{−iθ}, and w = A/(2 + A): Cauchy sums with imaginary nodes. At
+    z = −1 the node is infinite, and g = 1/(2 + A).
+    """
+    A, Q, S, B, C, _ = (x.to(torch.complex128) for x in system)
+    n = max(2, 1 << (length - 1).bit_length())
+    left = torch.cat([_truncating(system.dynamics(), C, n), S], 1)
+    right = torch.cat([B[..., None], Q], 2)
+    v = (left[:, :, None] * right.mT[:, None] * (2 / (2 + A))[:, None, None]).flatten(1, 2)
+    theta = 2 * math.pi / n * torch.arange(n // 2, dtype=torch.float64, device=A.device)
+    z = torch.polar(torch.ones_like(theta), -theta)
+    below = cauchy(v, (theta / 2).tan(), A / (2 + A)).values / (1 + z)
+    at_minus_one = v.sum(-1, keepdim=True).real.to(v.dtype)
+    products = torch.cat([below, at_minus_one], -1).unflatten(1, (left.shape[1], -1)).movedim(-1, 1)
+    z = torch.cat([z, -torch.ones_like(z[:1])])[:, None, None]
+    CB, CQ, SB, SQ = products[..., :1, :1], products[..., :1, 1:], products[..., 1:, :1], products[..., 1:, 1:]
+    identity = torch.eye(SQ.shape[-1], dtype=z.dtype, device=z.device)
+    response = CB - z * CQ @ torch.linalg.solve(identity + z * SQ, SB)
+    return torch.fft.irfft(response[..., 0, 0], n)[:, :length]
+
+
+def _truncating(dynamics: DiscreteDPLR, C: Tensor, n: int) -> Complex[Tensor, "d_model 1 modes"]:
+    """C (I − Āⁿ), for n a power of two, by row vectors."""
+    span = min(n, SPAN)
+    tables, row = power_tables(dynamics, C, span), C[:, None]
+    for _ in range(n // span):
+        row = times_power(tables, row, span)
+    return C[:, None] - row

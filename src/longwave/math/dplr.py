@@ -1,0 +1,123 @@
+"""Diagonal plus low rank systems: their bilinear discretisation, and n of their steps at once.
+
+In continuous time x' = (diag(Λ) − P Pᴴ) x + B u, one mode of each conjugate pair being kept. An inner product over the
+whole state is then s · x = 2 Re Σ s_n x_n, a real number, written `paired`. The bilinear rule makes of it
+
+    x[t] = Ā x[t−1] + B̄ u[t],   Ā = I + diag(A) − Q S,   (Q S) x = Q (S · x),
+
+again diagonal plus low rank. A step is O(N). So are the n steps Āⁿ, a table of n rows S Āʲ being given: with a = 1 + A,
+
+    Āⁿ = diag(aⁿ) − Σ_{j<n} diag(a^{n−1−j}) Q (S Āʲ),
+
+and two applications of it to the table of n make that of 2n: no dense power is ever formed.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from longwave.shapes import Complex, Float, Tensor
+
+
+class DiscreteDPLR(NamedTuple):
+    """Ā = I + diag(A) − Q S and B̄ = B; A is the increment a − 1, which keeps the digits of slow modes."""
+
+    A: Complex[Tensor, "dim modes"]
+    Q: Complex[Tensor, "dim modes rank"]
+    S: Complex[Tensor, "dim rank modes"]
+    B: Complex[Tensor, "dim modes"]
+
+
+def bilinear_dplr(
+    dt: Float[Tensor, " dim"],
+    Lambda: Complex[Tensor, "dim modes"],
+    P: Complex[Tensor, "dim modes rank"],
+    B: Complex[Tensor, "dim modes"],
+) -> DiscreteDPLR:
+    """The bilinear rule for x' = (diag(Λ) − P Pᴴ) x + B u.
+
+    With E = dt/(2 − dt Λ) and G = E − E P (I + Pᴴ E P)⁻¹ Pᴴ E, which is (2/dt − Λ + P Pᴴ)⁻¹ by Woodbury's identity:
+    Ā = (4/dt) G − I,  B̄ = 2 G B;  hence A = 2 dt Λ/(2 − dt Λ),  Q = (4/dt) E P (I + Pᴴ E P)⁻¹,  S = Pᴴ E.
+
+    Args:
+        dt: step size of each channel, > 0.
+        Lambda: eigenvalues of the normal part, one of each conjugate pair.
+        P: low-rank factor; the same on both sides, so that Re Λ ≤ 0 gives a stable system.
+        B: input weights.
+
+    Returns:
+        DiscreteDPLR(A, Q, S, B).
+
+    Numerics: float64 whatever the dtype of the arguments; A = Ā's diagonal − 1 without cancellation.
+
+    Source: Gu et al. 2022 (S4), equation 3 and appendix C.2, where Āx is spelled as two products.
+
+    Example:
+        >>> one = torch.ones(1, 1, dtype=torch.complex128)
+        >>> bilinear_dplr(torch.ones(1), -one, 0 * one[..., None], one).B
+        tensor([[0.6667+0.j]], dtype=torch.complex128)
+    """
+    dt = dt.double()[:, None]
+    Lambda, P, B = (x.to(torch.complex128) for x in (Lambda, P, B))
+    E = dt / (2 - dt * Lambda)
+    EP, S = E[..., None] * P, P.mH * E[:, None]
+    inner = torch.eye(P.shape[-1], dtype=dt.dtype, device=dt.device) + paired(S, P)
+    EP = torch.linalg.solve(inner.mT.to(EP.dtype), EP.mT).mT
+    Q, B = 4 / dt[..., None] * EP, 2 * (E * B - (EP @ paired(S, B[..., None]).to(EP.dtype))[..., 0])
+    return DiscreteDPLR(2 * Lambda * E, Q, S, B)
+
+
+def paired(rows: Complex[Tensor, "*batch m modes"], columns: Complex[Tensor, "*batch modes n"]) -> Tensor:
+    """Products of rows with columns over all modes and their conjugates: 2 Re(rows @ columns)."""
+    return 2 * (rows @ columns).real
+
+
+class PowerTables(NamedTuple):
+    """What n = ``span`` steps of a system need, j and i running over 0 … span − 1 (j to span in ``powers``)."""
+
+    powers: Complex[Tensor, "dim modes span_and_one"]  # aʲ
+    SA: Complex[Tensor, "dim span_rank modes"]  # S Āʲ
+    aQ: Complex[Tensor, "dim modes span_rank"]  # diag(aⁱ) Q
+    CA: Complex[Tensor, "dim span modes"]  # C Āʲ
+    AB: Complex[Tensor, "dim modes span"]  # Āⁱ B
+
+    def after(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """aⁿ, U and V of Āⁿ = diag(aⁿ) − U V, for n up to the span."""
+        rank = self.SA.shape[1] // self.AB.shape[2]
+        U = self.aQ[..., : n * rank].unflatten(-1, (n, rank)).flip(-2).flatten(-2)
+        return self.powers[..., n], U, self.SA[:, : n * rank]
+
+
+def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: int) -> PowerTables:
+    """The tables of ``span`` steps, by doubling.
+
+    Args:
+        system: the discrete system.
+        C: output weights.
+        span: how many steps, a power of two.
+
+    Returns:
+        PowerTables; O(span · N) numbers and O(span² · N) operations.
+
+    Numerics: complex128.
+    """
+    A, Q, S, B = (x.to(torch.complex128) for x in system)
+    a = (1 + A)[..., None].expand(*A.shape, span)
+    powers = torch.cat([torch.ones_like(a[..., :1]), a.cumprod(-1)], -1)
+    aQ = (powers[..., :-1, None] * Q[:, :, None]).flatten(-2)
+    tables = PowerTables(powers, S, aQ, C.to(A.dtype)[:, None], B[..., None])
+    while (n := tables.AB.shape[2]) < span:
+        rows = torch.cat([tables.SA, tables.CA], 1)
+        SA, CA = times_power(tables, rows, n).split([tables.SA.shape[1], n], 1)
+        a_n, U, V = tables.after(n)
+        AB = a_n[..., None] * tables.AB - U @ paired(V, tables.AB).to(U.dtype)
+        tables = tables._replace(
+            SA=torch.cat([tables.SA, SA], 1), CA=torch.cat([tables.CA, CA], 1), AB=torch.cat([tables.AB, AB], 2)
+        )
+    return tables
+
+
+def times_power(tables: PowerTables, rows: Complex[Tensor, "dim m modes"], n: int) -> Complex[Tensor, "dim m modes"]:
+    """Row vectors times Āⁿ, for n up to the tables' span."""
+    a_n, U, V = tables.after(n)
+    return rows * a_n[:, None] - paired(rows, U).to(V.dtype) @ V
