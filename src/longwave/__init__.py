@@ -15,6 +15,7 @@ _PUBLIC = {
     "S4D": "layers",
     "DSS": "layers",
     "LRU": "layers",
+    "LSSL": "layers",
     "Block": "layers",
     "Backbone": "models",
     "Classifier": "models",
@@ -36,7 +37,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LRU, MIXERS, S4D, Block, Mixer
+    from longwave.layers import DSS, LRU, LSSL, MIXERS, S4D, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 
