@@ -58,4 +58,11 @@ MIXER_CASES = (
     MixerCase("LRU", "LRU", {"d_state": 6}, long=True),
     MixerCase("LRU-slow-no-output", "LRU", {"d_state": 3, "r_min": 0.999, "r_max": 0.9999, "output": None}, long=True),
     MixerCase("LRU-linear", "LRU", {"d_state": 5, "max_phase": 0.3, "output": "linear", "dropout": 0.5}),
+    MixerCase("LSSL", "LSSL", {"d_state": 6}, long=True),
+    MixerCase("LSSL-learned-backward-euler", "LSSL", {"d_state": 5, "learned": True, "alpha": 1.0}),
+    MixerCase(
+        "LSSL-learned-fast-no-output",
+        "LSSL",
+        {"d_state": 3, "learned": True, "dt_min": 0.1, "dt_max": 0.5, "output": None, "dropout": 0.5},
+    ),
 )

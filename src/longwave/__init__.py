@@ -17,6 +17,7 @@ _PUBLIC = {
     "DSS": "layers",
     "S5": "layers",
     "LRU": "layers",
+    "LSSL": "layers",
     "Block": "layers",
     "Backbone": "models",
     "Classifier": "models",
@@ -38,7 +39,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LRU, MIXERS, S4, S4D, S5, Block, Mixer
+    from longwave.layers import DSS, LRU, LSSL, MIXERS, S4, S4D, S5, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

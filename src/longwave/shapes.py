@@ -9,6 +9,7 @@ axis            meaning
 ``d_model``     width of a mixer's input and output
 ``modes``       state size of a diagonal system (complex modes count once per conjugate pair)
 ``state``       state size of a dense system
+``block``       positions that a dense system takes at a time
 ``out``, ``in`` outputs and inputs of a multi-input system
 ==============  ===================================================================
 
