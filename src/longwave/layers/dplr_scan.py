@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from longwave.layers.base import complex_dtype, real_dtype
-from longwave.math.dplr import DiscreteDPLR, PowerTables, paired, power_tables, times_power
+from longwave.math.dplr import DiscreteDPLR, PowerTables, nth_power, paired, power_tables, times_power
 from longwave.shapes import Bool, Complex, Float, Int, Tensor
 
 SPAN = 64  # T at most
@@ -112,7 +112,7 @@ def _block_states(
     span = rows.shape[-1]
     driven = rows.flatten(1, 2) @ _real(tables.AB.flip(2).mT).to(rows.dtype)
     driven = driven.double().unflatten(1, rows.shape[1:3])
-    a, U, V = tables.after(span)
+    a, U, V = nth_power(tables, span)
     U, V = _real(U.mT), _functional(V).mT
     starts = []
     for block, Bu in enumerate(driven.unbind(2)):

@@ -81,12 +81,6 @@ class PowerTables(NamedTuple):
     CA: Complex[Tensor, "dim span modes"]  # C Āʲ
     AB: Complex[Tensor, "dim modes span"]  # Āⁱ B
 
-    def after(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """aⁿ, U and V of Āⁿ = diag(aⁿ) − U V, for n up to the span."""
-        rank = self.SA.shape[1] // self.AB.shape[2]
-        U = self.aQ[..., : n * rank].unflatten(-1, (n, rank)).flip(-2).flatten(-2)
-        return self.powers[..., n], U, self.SA[:, : n * rank]
-
 
 def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: int) -> PowerTables:
     """The tables of ``span`` steps, by doubling.
@@ -109,7 +103,7 @@ def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: in
     while (n := tables.AB.shape[2]) < span:
         rows = torch.cat([tables.SA, tables.CA], 1)
         SA, CA = times_power(tables, rows, n).split([tables.SA.shape[1], n], 1)
-        a_n, U, V = tables.after(n)
+        a_n, U, V = nth_power(tables, n)
         AB = a_n[..., None] * tables.AB - U @ paired(V, tables.AB).to(U.dtype)
         tables = tables._replace(
             SA=torch.cat([tables.SA, SA], 1), CA=torch.cat([tables.CA, CA], 1), AB=torch.cat([tables.AB, AB], 2)
@@ -117,7 +111,14 @@ def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: in
     return tables
 
 
+def nth_power(tables: PowerTables, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """aⁿ, U and V of Āⁿ = diag(aⁿ) − U V, for n up to the tables' span."""
+    rank = tables.SA.shape[1] // tables.AB.shape[2]
+    U = tables.aQ[..., : n * rank].unflatten(-1, (n, rank)).flip(-2).flatten(-2)
+    return tables.powers[..., n], U, tables.SA[:, : n * rank]
+
+
 def times_power(tables: PowerTables, rows: Complex[Tensor, "dim m modes"], n: int) -> Complex[Tensor, "dim m modes"]:
     """Row vectors times Āⁿ, for n up to the tables' span."""
-    a_n, U, V = tables.after(n)
+    a_n, U, V = nth_power(tables, n)
     return rows * a_n[:, None] - paired(rows, U).to(V.dtype) @ V
