@@ -6,7 +6,7 @@ from scipy import signal
 from torch import Tensor
 
 from longwave.errors import ConfigError
-from longwave.layers import S4, S4D
+from longwave.layers import S4, S4D, LTIState
 from longwave.math import legs, legs_nplr
 
 
@@ -43,8 +43,8 @@ def test_kernel_is_that_of_scipys_bilinear_rule_for_the_dense_matrices(rate: flo
     for h in range(2):
         A, B, C = dense(layer, h)
         system = (A.numpy(), B[:, None].numpy(), C[None].numpy(), [[0.0]])
-        Ad, Bd, *_ = (torch.tensor(M) for M in signal.cont2discrete(system, 0.05 * rate, "bilinear")[:2])
-        x, k = Bd[:, 0], []
+        Ad, Bd = signal.cont2discrete(system, 0.05 * rate, "bilinear")[:2]  # pyright: ignore[reportIndexIssue]
+        Ad, x, k = torch.tensor(Ad), torch.tensor(Bd)[:, 0], []
         for _ in range(60):
             k.append(C @ x)
             x = Ad @ x
@@ -78,7 +78,7 @@ def test_without_the_low_rank_term_it_is_s4d() -> None:
     x = torch.randn(2, 300, 4, dtype=torch.float64)
     torch.testing.assert_close(layer(x), diagonal(x))
     torch.testing.assert_close(layer.kernel(300), diagonal.kernel(300))
-    torch.testing.assert_close(layer.prefill(x)[1].x, diagonal.prefill(x)[1].x)
+    torch.testing.assert_close(layer.prefill(x)[1][0], diagonal.prefill(x)[1][0])
 
 
 @torch.no_grad()
@@ -115,13 +115,13 @@ def test_resets_and_lengths_around_the_size_of_a_block(span: int) -> None:
     layer, x = S4(3, 6).double().eval(), torch.randn(2, 400, 3, dtype=torch.float64)
     reset, lengths = torch.zeros(2, 400, dtype=torch.bool), torch.tensor([span + 130, span])
     reset[0, span] = reset[1, 0] = reset[0, 399] = True
-    start = layer.initial_state(2)._replace(x=torch.randn_like(layer.initial_state(2).x))
+    start = LTIState(torch.randn_like(layer.initial_state(2).x))
     y, state = layer.prefill(x, start, lengths=lengths, reset=reset)
     for row, begin, end in ((0, span, span + 130), (1, 0, span)):
         alone, final = layer.prefill(x[row : row + 1, begin:end])
         torch.testing.assert_close(y[row, begin:end], alone[0])
-        torch.testing.assert_close(state.x[row], final.x[0])
-    before, _ = layer.prefill(x[:1, :span], type(start)(start.x[:1]))
+        torch.testing.assert_close(state[0][row], final[0][0])
+    before, _ = layer.prefill(x[:1, :span], LTIState(start.x[:1]))
     torch.testing.assert_close(y[0, :span], before[0])
 
 

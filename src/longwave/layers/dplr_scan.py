@@ -16,7 +16,18 @@ import torch
 import torch.nn.functional as F
 
 from longwave.layers.base import complex_dtype, real_dtype
-from longwave.math.dplr import DiscreteDPLR, PowerTables, paired, power_tables, times_power
+from longwave.math.dplr import (
+    DiscreteDPLR,
+    PowerTables,
+    as_complex,
+    as_functional,
+    as_real,
+    combined,
+    nth_power,
+    paired,
+    power_tables,
+    times_power,
+)
 from longwave.shapes import Bool, Complex, Float, Int, Tensor
 
 SPAN = 64  # T at most
@@ -70,8 +81,8 @@ def dplr_scan(
     rows = _into_blocks(u, layout, span)
     starts = _block_states(tables, rows, state.to(tables.AB.dtype).transpose(0, 1), layout.fresh)
     y = rows.flatten(1, 2) @ _toeplitz(tables, C, D).to(u.dtype).mT
-    read_out = _functional(times_power(tables, tables.CA, 1)).to(u.dtype)
-    y = torch.baddbmm(y, _real(starts).flatten(1, 2).to(u.dtype), read_out.mT)
+    read_out = as_functional(times_power(tables, tables.CA, 1)).to(u.dtype)
+    y = torch.baddbmm(y, as_real(starts).flatten(1, 2).to(u.dtype), read_out.mT)
     y = y.unflatten(1, (batch, -1)).flatten(2).permute(1, 2, 0)
     y = y[:, :time] if reset is None else y.gather(1, layout.slot[..., None].expand(-1, -1, dim))
     return y, _state_at(layout.end, tables, rows, starts, state).to(dtype)
@@ -110,15 +121,15 @@ def _block_states(
 ) -> Complex[Tensor, "dim batch blocks modes"]:
     """The state before each block."""
     span = rows.shape[-1]
-    driven = rows.flatten(1, 2) @ _real(tables.AB.flip(2).mT).to(rows.dtype)
+    driven = rows.flatten(1, 2) @ as_real(tables.AB.flip(1)).to(rows.dtype)
     driven = driven.double().unflatten(1, rows.shape[1:3])
-    a, U, V = tables.after(span)
-    U, V = _real(U.mT), _functional(V).mT
+    a, U, V = nth_power(tables, span)
+    U, V = as_real(U), as_functional(V).mT
     starts = []
     for block, Bu in enumerate(driven.unbind(2)):
         x = x if fresh is None else torch.where(fresh[:, block, None], 0, x)
         starts.append(x)
-        x = a[:, None] * x + _complex(torch.baddbmm(Bu, _real(x) @ V, U, alpha=-1))
+        x = a[:, None] * x + as_complex(torch.baddbmm(Bu, as_real(x) @ V, U, alpha=-1))
     return torch.stack(starts, 2)
 
 
@@ -134,13 +145,13 @@ def _state_at(
     r = end - block * span
     row = torch.arange(batch, device=end.device)
     x, u = starts[:, row, block], rows[:, row, block].to(tables.AB.real.dtype)
-    fed_back = paired(x, tables.SA.mT).unflatten(-1, (span, -1))
+    fed_back = (as_real(x) @ as_functional(tables.SA).mT).unflatten(-1, (span, -1))
     back = r[:, None] - 1 - torch.arange(span, device=end.device)
     inside, back = back >= 0, back.clamp(min=0).expand(dim, batch, span)
     u = torch.where(inside, u.gather(2, back), 0)
     fed_back = fed_back.gather(2, back[..., None].expand_as(fed_back)) * inside[..., None]
-    after = tables.powers[..., r].mT * x + _complex(u @ _real(tables.AB.mT))
-    after = after - _complex(fed_back.flatten(-2) @ _real(tables.aQ.mT))
+    after = tables.powers[:, r] * x + combined(u, tables.AB)
+    after = after - combined(fed_back.flatten(-2), tables.aQ)
     return torch.where(end[:, None, None] > 0, after.transpose(0, 1), initial)
 
 
@@ -150,18 +161,3 @@ def _toeplitz(tables: PowerTables, C: Tensor, D: Tensor) -> Float[Tensor, "dim s
     k = torch.cat([k[:, :1] + D.to(k.dtype)[:, None], k[:, 1:]], 1)
     span = k.shape[1]
     return F.pad(k, (span - 1, 0)).unfold(1, span, 1).flip(2)
-
-
-def _real(x: Complex[Tensor, "*batch modes"]) -> Float[Tensor, "*batch two_modes"]:
-    """A state as real numbers, Re and Im in turn."""
-    return torch.view_as_real(x.resolve_conj()).flatten(-2)
-
-
-def _complex(x: Float[Tensor, "*batch two_modes"]) -> Complex[Tensor, "*batch modes"]:
-    """The inverse of `_real`."""
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-
-
-def _functional(c: Complex[Tensor, "*batch modes"]) -> Float[Tensor, "*batch two_modes"]:
-    """The real row whose product with `_real` of x is 2 Re(c x)."""
-    return 2 * _real(c.conj())

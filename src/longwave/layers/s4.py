@@ -34,10 +34,6 @@ class S4System(NamedTuple):
     C: Complex[Tensor, "d_model modes"]
     D: Float[Tensor, " d_model"]
 
-    def dynamics(self) -> DiscreteDPLR:
-        """Ā and B̄ alone."""
-        return DiscreteDPLR(*self[:4])
-
 
 @final
 class S4(LTIMixer):
@@ -139,7 +135,7 @@ class S4(LTIMixer):
     def _scan(
         self, system: S4System, u: Tensor, state: Tensor | None, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        return dplr_scan(system.dynamics(), system.C, system.D, u, state, lengths, reset)
+        return dplr_scan(DiscreteDPLR(*system[:4]), system.C, system.D, u, state, lengths, reset)
 
     def _advance(self, system: S4System, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, Q, S, B, C, D = system
@@ -166,7 +162,7 @@ def _impulse_response(system: S4System, length: int) -> Float[Tensor, "d_model l
     """
     A, Q, S, B, C, _ = (x.to(torch.complex128) for x in system)
     n = max(2, 1 << (length - 1).bit_length())
-    left = torch.cat([_truncating(system.dynamics(), C, n), S], 1)
+    left = torch.cat([_truncating(DiscreteDPLR(A, Q, S, B), C, n), S], 1)
     right = torch.cat([B[..., None], Q], 2)
     v = (left[:, :, None] * right.mT[:, None] * (2 / (2 + A))[:, None, None]).flatten(1, 2)
     theta = 2 * math.pi / n * torch.arange(n // 2, dtype=torch.float64, device=A.device)

@@ -61,31 +61,47 @@ def bilinear_dplr(
     Lambda, P, B = (x.to(torch.complex128) for x in (Lambda, P, B))
     E = dt / (2 - dt * Lambda)
     EP, S = E[..., None] * P, P.mH * E[:, None]
-    inner = torch.eye(P.shape[-1], dtype=dt.dtype, device=dt.device) + paired(S, P)
+    inner = torch.eye(P.shape[-1], dtype=dt.dtype, device=dt.device) + paired(S, P.mT)
     EP = torch.linalg.solve(inner.mT.to(EP.dtype), EP.mT).mT
-    Q, B = 4 / dt[..., None] * EP, 2 * (E * B - (EP @ paired(S, B[..., None]).to(EP.dtype))[..., 0])
+    Q, B = 4 / dt[..., None] * EP, 2 * (E * B - (EP @ paired(S, B[:, None]).to(EP.dtype))[..., 0])
     return DiscreteDPLR(2 * Lambda * E, Q, S, B)
 
 
-def paired(rows: Complex[Tensor, "*batch m modes"], columns: Complex[Tensor, "*batch modes n"]) -> Tensor:
-    """Products of rows with columns over all modes and their conjugates: 2 Re(rows @ columns)."""
-    return 2 * (rows @ columns).real
+def paired(c: Complex[Tensor, "*batch m modes"], x: Complex[Tensor, "*batch n modes"]) -> Float[Tensor, "*batch m n"]:
+    """Every row c times every state x, over all modes and their conjugates: 2 Re Σ c x."""
+    return as_functional(c) @ as_real(x).mT
+
+
+def combined(
+    weights: Float[Tensor, "*batch m n"], x: Complex[Tensor, "*batch n modes"]
+) -> Complex[Tensor, "*batch m modes"]:
+    """Sums of n rows or states with real weights."""
+    return as_complex(weights @ as_real(x))
+
+
+def as_real(x: Complex[Tensor, "*batch modes"]) -> Float[Tensor, "*batch two_modes"]:
+    """A state as real numbers, Re and Im in turn."""
+    return torch.view_as_real(x.resolve_conj()).flatten(-2)
+
+
+def as_complex(x: Float[Tensor, "*batch two_modes"]) -> Complex[Tensor, "*batch modes"]:
+    """The inverse of `as_real`."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+def as_functional(c: Complex[Tensor, "*batch modes"]) -> Float[Tensor, "*batch two_modes"]:
+    """The real row whose product with `as_real` of x is 2 Re Σ c x."""
+    return 2 * as_real(c.conj())
 
 
 class PowerTables(NamedTuple):
     """What n = ``span`` steps of a system need, j and i running over 0 … span − 1 (j to span in ``powers``)."""
 
-    powers: Complex[Tensor, "dim modes span_and_one"]  # aʲ
+    powers: Complex[Tensor, "dim span_and_one modes"]  # aʲ
     SA: Complex[Tensor, "dim span_rank modes"]  # S Āʲ
-    aQ: Complex[Tensor, "dim modes span_rank"]  # diag(aⁱ) Q
+    aQ: Complex[Tensor, "dim span_rank modes"]  # diag(aⁱ) Q, every column a row
     CA: Complex[Tensor, "dim span modes"]  # C Āʲ
-    AB: Complex[Tensor, "dim modes span"]  # Āⁱ B
-
-    def after(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        """aⁿ, U and V of Āⁿ = diag(aⁿ) − U V, for n up to the span."""
-        rank = self.SA.shape[1] // self.AB.shape[2]
-        U = self.aQ[..., : n * rank].unflatten(-1, (n, rank)).flip(-2).flatten(-2)
-        return self.powers[..., n], U, self.SA[:, : n * rank]
+    AB: Complex[Tensor, "dim span modes"]  # Āⁱ B
 
 
 def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: int) -> PowerTables:
@@ -102,22 +118,29 @@ def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: in
     Numerics: complex128.
     """
     A, Q, S, B = (x.to(torch.complex128) for x in system)
-    a = (1 + A)[..., None].expand(*A.shape, span)
-    powers = torch.cat([torch.ones_like(a[..., :1]), a.cumprod(-1)], -1)
-    aQ = (powers[..., :-1, None] * Q[:, :, None]).flatten(-2)
-    tables = PowerTables(powers, S, aQ, C.to(A.dtype)[:, None], B[..., None])
-    while (n := tables.AB.shape[2]) < span:
+    a = (1 + A)[:, None].expand(-1, span, -1)
+    powers = torch.cat([torch.ones_like(a[:, :1]), a.cumprod(1)], 1)
+    aQ = (powers[:, :-1, None] * Q.mT[:, None]).flatten(1, 2)
+    tables = PowerTables(powers, S, aQ, C.to(A.dtype)[:, None], B[:, None])
+    while (n := tables.AB.shape[1]) < span:
         rows = torch.cat([tables.SA, tables.CA], 1)
         SA, CA = times_power(tables, rows, n).split([tables.SA.shape[1], n], 1)
-        a_n, U, V = tables.after(n)
-        AB = a_n[..., None] * tables.AB - U @ paired(V, tables.AB).to(U.dtype)
+        a_n, U, V = nth_power(tables, n)
+        AB = a_n[:, None] * tables.AB - combined(paired(V, tables.AB).mT, U)
         tables = tables._replace(
-            SA=torch.cat([tables.SA, SA], 1), CA=torch.cat([tables.CA, CA], 1), AB=torch.cat([tables.AB, AB], 2)
+            SA=torch.cat([tables.SA, SA], 1), CA=torch.cat([tables.CA, CA], 1), AB=torch.cat([tables.AB, AB], 1)
         )
     return tables
 
 
+def nth_power(tables: PowerTables, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """aⁿ, the columns of U as rows, and V, of Āⁿ = diag(aⁿ) − U V, for n up to the tables' span."""
+    rank = tables.SA.shape[1] // tables.AB.shape[1]
+    U = tables.aQ[:, : n * rank].unflatten(1, (n, rank)).flip(1).flatten(1, 2)
+    return tables.powers[:, n], U, tables.SA[:, : n * rank]
+
+
 def times_power(tables: PowerTables, rows: Complex[Tensor, "dim m modes"], n: int) -> Complex[Tensor, "dim m modes"]:
     """Row vectors times Āⁿ, for n up to the tables' span."""
-    a_n, U, V = tables.after(n)
-    return rows * a_n[:, None] - paired(rows, U).to(V.dtype) @ V
+    a_n, U, V = nth_power(tables, n)
+    return rows * a_n[:, None] - combined(paired(rows, U), V)
