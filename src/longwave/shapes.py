@@ -8,8 +8,9 @@ axis            meaning
 ``dim``         channels of an operation (a bank runs one system per channel)
 ``d_model``     width of a mixer's input and output
 ``modes``       state size of a diagonal system (complex modes count once per conjugate pair)
-``state``       state size of a dense system
+``state``       state size of a dense system, and the number of functions that it stands for
 ``block``       positions that a dense system takes at a time
+``points``      where functions are evaluated
 ``out``, ``in`` outputs and inputs of a multi-input system
 ==============  ===================================================================
 

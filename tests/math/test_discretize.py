@@ -9,7 +9,8 @@ import torch
 from scipy.linalg import expm, expm_cond
 from scipy.signal import cont2discrete
 
-from longwave.math import DISCRETIZATIONS, bilinear, expm1, exprel, zoh
+from longwave.errors import ConfigError
+from longwave.math import DENSE_DISCRETIZATIONS, DISCRETIZATIONS, bilinear, dense_gbt, expm1, exprel, gbt, legs, zoh
 
 EPS = torch.finfo(torch.float64).eps
 REAL = [0.0, -1e-300, -1e-16, -1e-8, -1e-3, -0.0999999, -0.1000001, -1.0, -30.0, 1e-8, 0.5, 3.0]
@@ -166,3 +167,58 @@ def test_discretisation_passes_gradcheck_at_zero_too(rule, dtype):
     A = (A * (1 + 2j) if dtype.is_complex else A).requires_grad_()
     B = torch.tensor([[1.0, 2.0], [-1.0, 0.5]], dtype=dtype, requires_grad=True)
     assert torch.autograd.gradcheck(rule, (dt, A, B))
+
+
+def dense_bank():
+    """Three stable systems of four states and two inputs."""
+    g = torch.Generator().manual_seed(1)
+    A, B = (torch.randn(3, 4, columns, dtype=torch.float64, generator=g) for columns in (4, 2))
+    return torch.tensor([0.01, 0.1, 0.5], dtype=torch.float64), A - 5 * torch.eye(4), B
+
+
+@pytest.mark.parametrize(
+    ("rule", "scipys"), [("forward", "euler"), ("backward", "backward_diff"), ("bilinear", "bilinear"), ("zoh", "zoh")]
+)
+def test_dense_discretisation_equals_scipys(rule, scipys):
+    dt, A, B = dense_bank()
+    discrete = DENSE_DISCRETIZATIONS[rule](dt, A, B)
+    for i in range(3):
+        a, b, h = A[i].numpy(), B[i].numpy(), dt[i].item()
+        Ad, Bd, *_ = cont2discrete((a, b, np.eye(4), np.zeros((4, 2))), h, scipys)
+        # A solve's error by its condition, an exponential's by its own, of six states and inputs each.
+        generator = np.vstack([np.hstack([a, b]), np.zeros((2, 6))]) * h
+        condition = expm_cond(generator) if rule == "zoh" else np.linalg.cond(np.eye(4) - h * a)
+        truth = np.hstack([Ad, Bd])
+        ours = torch.cat([discrete.A[i], discrete.B[i]], -1).numpy()
+        assert np.abs(ours - truth).max() <= 2 * 6 * EPS * (1 + condition) * (1 + np.linalg.norm(truth))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_diagonal_and_dense_gbt_agree(alpha):
+    dt, A, B = bank()
+    diagonal, dense = gbt(dt, A, B, alpha=alpha), dense_gbt(dt, torch.diag_embed(A), B[..., None], alpha=alpha)
+    torch.testing.assert_close(torch.diag_embed(diagonal.A), dense.A, rtol=8 * EPS, atol=0)
+    torch.testing.assert_close(diagonal.B[..., None], dense.B, rtol=8 * EPS, atol=0)
+
+
+def test_dense_zoh_of_legs_keeps_a_constant():
+    A, B = legs(16)
+    discrete = DENSE_DISCRETIZATIONS["zoh"](torch.tensor(0.1), A, B[:, None])
+    one = torch.eye(16, dtype=torch.float64)[0]
+    change = discrete.A @ one + discrete.B[:, 0] - one
+    assert change.abs().max() <= 16 * EPS * expm_cond(0.1 * A.numpy())
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
+def test_alpha_is_a_weight(alpha):
+    dt, A, B = bank()
+    with pytest.raises(ConfigError, match=r"alpha=.* must lie in \[0, 1\]"):
+        gbt(dt, A, B, alpha=alpha)
+    with pytest.raises(ConfigError, match=r"alpha=.* must lie in \[0, 1\]"):
+        dense_gbt(dt, torch.diag_embed(A), B[..., None], alpha=alpha)
+
+
+@pytest.mark.parametrize("rule", DENSE_DISCRETIZATIONS)
+def test_dense_discretisation_passes_gradcheck(rule):
+    dt, A, B = (x[:1].requires_grad_() for x in dense_bank())
+    assert torch.autograd.gradcheck(DENSE_DISCRETIZATIONS[rule], (dt, A, B))

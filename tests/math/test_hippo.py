@@ -1,4 +1,4 @@
-"""HiPPO-LegS is what it claims: Legendre polynomials in, normal plus low rank out."""
+"""HiPPO-LegS is Legendre polynomials; every measure is normal plus low rank."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,12 @@ from scipy.linalg import expm_cond
 from scipy.special import eval_legendre
 
 from longwave.errors import ConfigError
-from longwave.math import legs, legs_nplr
+from longwave.math import MEASURES, NPLR_FORMS, legs, legs_nplr
 
 EPS = torch.finfo(torch.float64).eps
 SIZES = [2, 4, 8, 64, 256]
+FORMS = [(measure, N) for measure in NPLR_FORMS for N in SIZES]
+ODD = [(measure, N) for measure in NPLR_FORMS if measure != "fourier" for N in (1, 3)]
 
 
 def relative_error(a, b):
@@ -46,43 +48,48 @@ def test_eigenvalues_are_the_negative_integers():
     assert torch.equal(A, A.tril())
 
 
-@pytest.mark.parametrize("N", [1, 3, *SIZES])
-def test_full_nplr_form_gives_back_the_matrices(N):
-    A, B = legs(N)
-    Lambda, P, B_tilde, V = legs_nplr(N, half=False)
+@pytest.mark.parametrize(("measure", "N"), FORMS + ODD)
+def test_full_nplr_form_gives_back_the_matrices(measure, N):
+    A, B = MEASURES[measure](N)
+    Lambda, P, B_tilde, V = NPLR_FORMS[measure](N, half=False)
     assert relative_error(V @ (torch.diag(Lambda) - P @ P.mH) @ V.mH, A + 0j) <= budget(N)
     assert relative_error(V @ B_tilde, B + 0j) <= budget(N)
     assert (V.mH @ V - torch.eye(N)).norm() <= budget(N) * N**0.5
 
 
-@pytest.mark.parametrize("N", SIZES)
-def test_half_nplr_form_gives_back_the_matrices_with_its_conjugate(N):
-    A, B = legs(N)
-    Lambda, P, B_tilde, V = legs_nplr(N)
+@pytest.mark.parametrize(("measure", "N"), FORMS)
+def test_half_nplr_form_gives_back_the_matrices_with_its_conjugate(measure, N):
+    A, B = MEASURES[measure](N)
+    Lambda, P, B_tilde, V = NPLR_FORMS[measure](N)
     low_rank = 2 * (V @ P).real
     assert relative_error(2 * (V @ torch.diag(Lambda) @ V.mH).real - low_rank @ low_rank.mT, A) <= budget(N)
     assert relative_error(2 * (V @ B_tilde).real, B) <= budget(N)
 
 
-@pytest.mark.parametrize("N", SIZES)
-def test_half_keeps_positive_frequencies_in_falling_order_and_real_part_one_half(N):
-    Lambda, P, B, V = legs_nplr(N)
+@pytest.mark.parametrize(("measure", "N"), FORMS)
+def test_half_keeps_positive_frequencies_in_falling_order_and_an_exact_real_part(measure, N):
+    Lambda, P, B, V = NPLR_FORMS[measure](N)
     assert Lambda.shape == B.shape == (N // 2,)
-    assert P.shape == (N // 2, 1)
+    assert P.shape == (N // 2, 2 if measure == "legt" else 1)
     assert V.shape == (N, N // 2)
-    assert (Lambda.real == -0.5).all()
-    assert (Lambda.imag > 0).all()
+    assert (Lambda.real == (-0.5 if measure == "legs" else 0)).all()
+    assert (Lambda.imag[:-1] > 0).all()
+    assert (Lambda.imag[-1] == 0) if measure == "fourier" else (Lambda.imag[-1] > 0)
     assert (Lambda.imag.diff() < 0).all()
-    assert torch.equal(Lambda, legs_nplr(N, half=False).Lambda[: N // 2])
+    assert torch.equal(Lambda, NPLR_FORMS[measure](N, half=False).Lambda[: N // 2])
 
 
-@pytest.mark.parametrize("N", SIZES)
-def test_phase_makes_B_real_and_positive_and_P_its_multiple(N):
-    _, P, B, _ = legs_nplr(N)
-    scale = legs(N).B.norm()
+@pytest.mark.parametrize(("measure", "N"), FORMS)
+def test_phase_makes_B_real_and_positive(measure, N):
+    B = NPLR_FORMS[measure](N).B
     assert (B.real > 0).all()
-    assert (B.imag.abs() <= budget(N) * scale).all()
-    assert ((P[:, 0] - B / 2**0.5).abs() <= budget(N) * scale).all()
+    assert (B.imag.abs() <= budget(N) * MEASURES[measure](N).B.norm()).all()
+
+
+@pytest.mark.parametrize(("measure", "N"), [form for form in FORMS if form[0] != "legt"])
+def test_P_of_rank_one_is_a_multiple_of_B(measure, N):
+    _, P, B, _ = NPLR_FORMS[measure](N)
+    assert ((P[:, 0] - B / 2**0.5).abs() <= budget(N) * MEASURES[measure](N).B.norm()).all()
 
 
 @pytest.mark.parametrize(
@@ -101,12 +108,19 @@ def test_imaginary_parts_are_the_published_ones(N, printed, digits):
 
 
 @pytest.mark.parametrize("N", [0, -3])
-@pytest.mark.parametrize("function", [legs, legs_nplr])
+@pytest.mark.parametrize("function", [*MEASURES.values(), *NPLR_FORMS.values()])
 def test_a_state_needs_a_polynomial(function, N):
     with pytest.raises(ConfigError, match=rf"N is {N}.*give N ≥ 1"):
         function(N)
 
 
-def test_an_odd_state_has_no_half():
+@pytest.mark.parametrize("measure", ["legs", "legt", "lagt"])
+def test_an_odd_state_has_no_half(measure):
     with pytest.raises(ConfigError, match=r"N is 5: give an even N or half=False"):
-        legs_nplr(5)
+        NPLR_FORMS[measure](5)
+
+
+@pytest.mark.parametrize("function", [MEASURES["fourier"], NPLR_FORMS["fourier"]])
+def test_a_fourier_series_has_an_even_state(function):
+    with pytest.raises(ConfigError, match=r"fourier: N is 5, .* give an even N"):
+        function(5)

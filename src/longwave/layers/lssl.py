@@ -17,7 +17,7 @@ from torch import nn
 from longwave.errors import ConfigError
 from longwave.layers.base import LTIMixer, real_dtype, rounded
 from longwave.layers.checks import check_positive
-from longwave.math import StateSpace, legs, log_uniform
+from longwave.math import StateSpace, dense_gbt, legs, log_uniform
 from longwave.shapes import Float, Tensor
 
 
@@ -108,8 +108,11 @@ class LSSL(LTIMixer):
         """Compute Ā, B̄, C and D for data sampled at ``rate``."""
         A, B = (self.A, self.B) if self.learned else legs(self.C.shape[-1])
         dt = self.log_dt.double().exp()
-        A, B = _generalised_bilinear(rate * dt, A.to(dt), B.to(dt), self.alpha)
-        return LSSLSystem(*rounded(self.D, A, B, self.C, self.D))
+        systems = (len(dt), *A.shape)  # every channel's A and B are the same, its step is its own
+        A, B = dense_gbt(
+            rate * dt, A.to(dt).expand(systems), B.to(dt)[:, None].expand(*systems[:2], 1), alpha=self.alpha
+        )
+        return LSSLSystem(*rounded(self.D, A, B[..., 0], self.C, self.D))
 
     def kernel(self, length: int, rate: float = 1.0) -> Float[Tensor, "d_model length"]:
         """Return each channel's impulse response, k[l] = C Āˡ B̄ + D δ[l], from Krylov vectors: l = T i + j."""
@@ -167,14 +170,6 @@ class LSSL(LTIMixer):
         A, B, C, D = system
         x = torch.addcmul((A @ state[..., None])[..., 0], B, u_t[:, :, None])
         return torch.addcmul((C * x).sum(-1), D, u_t), x
-
-
-def _generalised_bilinear(dt: Tensor, A: Tensor, B: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Ā (dim, state, state) and B̄ (dim, state) for every dt, from one A and B."""
-    dt_A, identity = dt[:, None, None] * A, torch.eye(len(A)).to(A)
-    both = torch.cat([identity + (1 - alpha) * dt_A, dt[:, None, None] * B[:, None]], -1)
-    both = torch.linalg.solve(identity - alpha * dt_A, both)
-    return both[..., :-1], both[..., -1]
 
 
 def _block_size(length: int) -> int:

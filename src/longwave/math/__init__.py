@@ -1,16 +1,47 @@
 """The mathematics of state space models as pure functions of tensors, in float64."""
 
-from longwave.math.discretize import DISCRETIZATIONS, Discrete, bilinear, expm1, exprel, zoh
+from longwave.math.bases import BASES, fourier_basis, laguerre_basis, legendre_basis
+from longwave.math.discretize import (
+    DENSE_DISCRETIZATIONS,
+    DISCRETIZATIONS,
+    DenseDiscrete,
+    Discrete,
+    bilinear,
+    dense_gbt,
+    dense_zoh,
+    expm1,
+    exprel,
+    gbt,
+    zoh,
+)
 from longwave.math.dplr import DiscreteDPLR, PowerTables, bilinear_dplr, power_tables
-from longwave.math.hippo import NPLR, HiPPO, legs, legs_nplr
+from longwave.math.hippo import (
+    MEASURES,
+    NPLR,
+    NPLR_FORMS,
+    HiPPO,
+    fourier,
+    fourier_nplr,
+    lagt,
+    lagt_nplr,
+    legs,
+    legs_nplr,
+    legt,
+    legt_nplr,
+)
 from longwave.math.spectrum import SPECTRA, ring, s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
 from longwave.math.statespace import Simulation, StateSpace
 from longwave.math.timescale import log_uniform, softplus_inverse
 
 __all__ = [
+    "BASES",
+    "DENSE_DISCRETIZATIONS",
     "DISCRETIZATIONS",
+    "MEASURES",
     "NPLR",
+    "NPLR_FORMS",
     "SPECTRA",
+    "DenseDiscrete",
     "Discrete",
     "DiscreteDPLR",
     "HiPPO",
@@ -19,10 +50,22 @@ __all__ = [
     "StateSpace",
     "bilinear",
     "bilinear_dplr",
+    "dense_gbt",
+    "dense_zoh",
     "expm1",
     "exprel",
+    "fourier",
+    "fourier_basis",
+    "fourier_nplr",
+    "gbt",
+    "lagt",
+    "lagt_nplr",
+    "laguerre_basis",
+    "legendre_basis",
     "legs",
     "legs_nplr",
+    "legt",
+    "legt_nplr",
     "log_uniform",
     "power_tables",
     "ring",

@@ -1,16 +1,18 @@
-"""Discretisation: from x' = A x + B u to x[t] = Ā x[t−1] + B̄ u[t], for banks of diagonal systems.
+"""Discretisation: from x' = A x + B u to x[t] = Ā x[t−1] + B̄ u[t], for banks of diagonal systems and for matrices.
 
 Ā and B̄ are computed in float64 whatever the dtype of the arguments; the caller rounds them once, and every view of
-the system (convolution, recurrence, dense matrices) then uses that rounded system. By either rule, Re A ≤ 0 gives
-|Ā| ≤ 1.
+the system (convolution, recurrence, dense matrices) then uses that rounded system. By zero-order hold
+and the bilinear rule, Re A ≤ 0 gives |Ā| ≤ 1.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 
+from longwave.errors import ConfigError
 from longwave.shapes import Float, Inexact, Tensor
 
 
@@ -19,6 +21,13 @@ class Discrete(NamedTuple):
 
     A: Inexact[Tensor, "dim modes"]
     B: Inexact[Tensor, "dim modes"]
+
+
+class DenseDiscrete(NamedTuple):
+    """The discrete-time system x[t] = A x[t−1] + B u[t] with matrices; float64, or complex128 if complex."""
+
+    A: Inexact[Tensor, "*channels state state"]
+    B: Inexact[Tensor, "*channels state in"]
 
 
 def zoh(dt: Float[Tensor, " dim"], A: Inexact[Tensor, "dim modes"], B: Inexact[Tensor, "dim modes"]) -> Discrete:
@@ -44,8 +53,39 @@ def zoh(dt: Float[Tensor, " dim"], A: Inexact[Tensor, "dim modes"], B: Inexact[T
     return Discrete(torch.exp(dt * A), dt * exprel(dt * A) * B)
 
 
+def gbt(
+    dt: Float[Tensor, " dim"], A: Inexact[Tensor, "dim modes"], B: Inexact[Tensor, "dim modes"], *, alpha: float
+) -> Discrete:
+    """The generalised bilinear rule: Ā = (1 + (1−α) dt A)/(1 − α dt A),  B̄ = dt B/(1 − α dt A).
+
+    Args:
+        dt: step size of each channel, > 0.
+        A: continuous-time eigenvalues.
+        B: input weights.
+        alpha: the weight of the step's end: 0 is forward Euler, 1/2 `bilinear`, 1 backward Euler.
+
+    Returns:
+        Discrete(A=Ā, B=B̄).
+
+    Raises:
+        ConfigError: alpha is not in [0, 1].
+
+    Numerics: for α ≥ 1/2 a stable A stays stable at every dt; below, only at small ones.
+
+    Source: Gu et al. 2021 (LSSL), the generalized bilinear transform.
+
+    Example:
+        >>> gbt(torch.ones(1), torch.tensor([[-1.0]]), torch.ones(1, 1), alpha=1.0).A
+        tensor([[0.5000]], dtype=torch.float64)
+    """
+    _check_alpha(alpha)
+    dt, A, B = _double(dt)[:, None], _double(A), _double(B)
+    denominator = 1 - alpha * dt * A
+    return Discrete((1 + (1 - alpha) * dt * A) / denominator, dt * B / denominator)
+
+
 def bilinear(dt: Float[Tensor, " dim"], A: Inexact[Tensor, "dim modes"], B: Inexact[Tensor, "dim modes"]) -> Discrete:
-    """The bilinear (trapezoidal, Tustin) rule: Ā = (1 + dt A/2)/(1 − dt A/2),  B̄ = dt B/(1 − dt A/2).
+    """The bilinear (trapezoidal, Tustin) rule, `gbt` at α = 1/2: Ā = (1 + dt A/2)/(1 − dt A/2),  B̄ = dt B/(1 − dt A/2).
 
     Args:
         dt: step size of each channel, > 0.
@@ -59,14 +99,97 @@ def bilinear(dt: Float[Tensor, " dim"], A: Inexact[Tensor, "dim modes"], B: Inex
 
     Source: Gu et al. 2022 (S4), equation 3; Tustin 1947.
     """
-    dt, A, B = _double(dt)[:, None], _double(A), _double(B)
-    denominator = 1 - dt * A / 2
-    return Discrete((1 + dt * A / 2) / denominator, dt * B / denominator)
+    return gbt(dt, A, B, alpha=0.5)
 
 
 # name -> rule
 DISCRETIZATIONS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Discrete]] = MappingProxyType(
     {"zoh": zoh, "bilinear": bilinear}
+)
+
+
+def dense_gbt(
+    dt: Float[Tensor, "*channels"],
+    A: Inexact[Tensor, "*channels state state"],
+    B: Inexact[Tensor, "*channels state in"],
+    *,
+    alpha: float,
+) -> DenseDiscrete:
+    """The generalised bilinear rule for matrices: Ā = (I − α dt A)⁻¹ (I + (1−α) dt A),  B̄ = (I − α dt A)⁻¹ dt B.
+
+    Args:
+        dt: step size of each system, > 0.
+        A: continuous-time matrices.
+        B: input matrices.
+        alpha: the weight of the step's end: 0 is forward Euler, 1/2 the bilinear rule, 1 backward Euler.
+
+    Returns:
+        DenseDiscrete(A=Ā, B=B̄).
+
+    Raises:
+        ConfigError: alpha is not in [0, 1].
+
+    Numerics: one LU factorisation in float64 serves both.
+
+    Source: as `gbt`, its diagonal form.
+
+    Example:
+        >>> dense_gbt(torch.tensor(1.0), -torch.eye(2), torch.ones(2, 1), alpha=0.0).A
+        tensor([[0., 0.],
+                [0., 0.]], dtype=torch.float64)
+    """
+    _check_alpha(alpha)
+    dt, A, B = _double(dt)[..., None, None], _double(A), _double(B)
+    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    both = torch.cat([identity + (1 - alpha) * dt * A, (dt * B).to(A.dtype)], -1)
+    return DenseDiscrete(*_split(torch.linalg.solve(identity - alpha * dt * A, both)))
+
+
+def dense_zoh(
+    dt: Float[Tensor, "*channels"],
+    A: Inexact[Tensor, "*channels state state"],
+    B: Inexact[Tensor, "*channels state in"],
+) -> DenseDiscrete:
+    """Zero-order hold for matrices: Ā = e^{dt A},  B̄ = ∫₀^dt e^{sA} ds B, singular A allowed.
+
+    Args:
+        dt: step size of each system, > 0.
+        A: continuous-time matrices.
+        B: input matrices.
+
+    Returns:
+        DenseDiscrete(A=Ā, B=B̄).
+
+    Numerics: both are blocks of one matrix exponential in float64, that of dt [[A, B], [0, 0]].
+
+    Source: Van Loan 1978, "Computing Integrals Involving the Matrix Exponential".
+
+    Example:
+        >>> dense_zoh(torch.tensor(2.0), torch.zeros(1, 1), torch.ones(1, 1)).B
+        tensor([[2.]], dtype=torch.float64)
+    """
+    A, B = _double(A), _double(B).to(_double(A).dtype)
+    held = A.new_zeros(*A.shape[:-2], B.shape[-1], A.shape[-1] + B.shape[-1])
+    generator = torch.cat([torch.cat([A, B], -1), held], -2)
+    return DenseDiscrete(
+        *_split(torch.linalg.matrix_exp(_double(dt)[..., None, None] * generator)[..., : A.shape[-1], :])
+    )
+
+
+def _split(both: Tensor) -> tuple[Tensor, Tensor]:
+    """Ā and B̄ out of [Ā, B̄]."""
+    state = both.shape[-2]
+    return both[..., :state], both[..., state:]
+
+
+# name -> rule for matrices
+DENSE_DISCRETIZATIONS: Mapping[str, Callable[[Tensor, Tensor, Tensor], DenseDiscrete]] = MappingProxyType(
+    {
+        "forward": partial(dense_gbt, alpha=0.0),
+        "backward": partial(dense_gbt, alpha=1.0),
+        "bilinear": partial(dense_gbt, alpha=0.5),
+        "zoh": dense_zoh,
+    }
 )
 
 
@@ -114,3 +237,8 @@ def exprel(z: Inexact[Tensor, "..."]) -> Inexact[Tensor, "..."]:
 def _double(x: Inexact[Tensor, "..."]) -> Inexact[Tensor, "..."]:
     """x in float64, or complex128."""
     return x.to(torch.complex128 if x.is_complex() else torch.float64)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"alpha={alpha} must lie in [0, 1]: 0 is forward Euler, 0.5 bilinear, 1 backward Euler")
