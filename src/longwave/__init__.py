@@ -14,6 +14,7 @@ _PUBLIC = {
     "Mixer": "layers",
     "S4D": "layers",
     "S5": "layers",
+    "RTF": "layers",
     "LRU": "layers",
     "Block": "layers",
     "Backbone": "models",
@@ -36,7 +37,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import LRU, MIXERS, S4D, S5, Block, Mixer
+    from longwave.layers import LRU, MIXERS, RTF, S4D, S5, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

@@ -19,6 +19,7 @@ DTYPES = [pytest.param(torch.float32, id="float32"), pytest.param(torch.float64,
 LENGTHS = (1, 2, 17, 1047, 16384)
 
 every_mixer = pytest.mark.parametrize("case", MIXER_CASES, ids=lambda case: case.id)
+every_mixer_with_rate = pytest.mark.parametrize("case", [c for c in MIXER_CASES if c.rate], ids=lambda case: case.id)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -48,14 +49,19 @@ def chunked(layer: Mixer, x: Tensor, sizes: list[int]) -> tuple[Tensor, Any]:
     return torch.cat(ys, 1), state
 
 
+def real_parts(state: Tensor) -> Tensor:
+    """A state as the dense matrices have it: a complex number is its real and imaginary part."""
+    return torch.view_as_real(state).flatten(-2) if state.is_complex() else state
+
+
 def simulated(layer: LTIMixer, x: Tensor, state: Tensor | None = None, rate: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Output and final state by the dense float64 matrices; a complex state there is its real and imaginary parts."""
+    """Output and final state, as real numbers, by the dense float64 matrices."""
     system = layer.to_state_space(rate)
-    start = None if state is None else torch.view_as_real(state).flatten(-2)
+    start = None if state is None else real_parts(state)
     bank = system.A.ndim == 3
     y, final = system.simulate(x.mT[..., None] if bank else x, start)
     y = y[..., 0].mT if bank else y
-    return copy.deepcopy(layer.readout).double()(y), torch.view_as_complex(final.unflatten(-1, (-1, 2)))
+    return copy.deepcopy(layer.readout).double()(y), final
 
 
 def convolved(layer: LTIMixer, x: Tensor) -> Tensor:
@@ -86,8 +92,8 @@ def test_every_view_gives_the_same_numbers(case: MixerCase, dtype: torch.dtype, 
     by_step, state_stepped = stepped(layer, x)
     views = {"simulate": truth, "prefill": prefilled, "step": by_step, "kernel": convolved(layer, x)}
     errors = {name: deviation(view, y) for name, view in views.items()}
-    errors["state, prefill"] = deviation(torch.view_as_real(state_prefilled.x), torch.view_as_real(final))
-    errors["state, step"] = deviation(torch.view_as_real(state_stepped.x), torch.view_as_real(final))
+    errors["state, prefill"] = deviation(real_parts(state_prefilled.x), final)
+    errors["state, step"] = deviation(real_parts(state_stepped.x), final)
     assert max(errors.values()) <= TOLERANCE[dtype], errors
 
 
@@ -105,7 +111,7 @@ def test_a_given_state_is_where_it_goes_on(case: MixerCase, dtype: torch.dtype) 
     truth, final = simulated(layer, x, state.x)
     for y, after in (layer.prefill(x, state), stepped(layer, x, state)):
         assert deviation(y.detach(), truth.detach()) <= TOLERANCE[dtype]
-        assert deviation(torch.view_as_real(after.x.detach()), torch.view_as_real(final)) <= TOLERANCE[dtype]
+        assert deviation(real_parts(after.x.detach()), final) <= TOLERANCE[dtype]
 
 
 @every_mixer
@@ -142,7 +148,8 @@ def test_outputs_depend_on_their_own_row_and_past_only(case: MixerCase) -> None:
     (gradient,) = torch.autograd.grad(layer(x)[1, 7].sum(), x)
     assert gradient[1, :8].ne(0).all()
     assert gradient[[0, 2]].eq(0).all()
-    assert gradient[1, 8:].eq(0).all()
+    # A convolution by FFT rounds relative to the whole row.
+    assert (gradient[1, 8:].abs() <= 16 * torch.finfo(torch.float64).eps * gradient.abs().max()).all()
 
 
 @every_mixer
@@ -162,8 +169,8 @@ def test_step_and_prefill_leave_their_arguments_alone(case: MixerCase) -> None:
 def test_the_initial_state_is_no_state(case: MixerCase) -> None:
     layer, x = case.build(), inputs(9)
     assert torch.equal(layer.prefill(x, layer.initial_state(2))[0], layer.prefill(x)[0])
-    assert layer.initial_state(2, dtype=torch.float64).x.dtype == torch.complex128
-    assert layer.initial_state(2, dtype=torch.bfloat16).x.dtype == torch.complex64
+    assert layer.initial_state(2, dtype=torch.float64).x.real.dtype == torch.float64
+    assert layer.initial_state(2, dtype=torch.bfloat16).x.real.dtype == torch.float32
     assert layer.initial_state(5, device="meta").x.shape == (5, *layer.initial_state(1).x.shape[1:])
 
 
@@ -244,13 +251,13 @@ def test_16_bit_layers_compute_in_32(case: MixerCase) -> None:
     layer, x = case.build(torch.bfloat16), inputs(200).bfloat16()
     y, state = layer.prefill(x)
     assert y.dtype == torch.bfloat16
-    assert state.x.dtype == torch.complex64
+    assert state.x.real.dtype == torch.float32
     assert layer.step(x[:, 0], state)[0].dtype == torch.bfloat16
     # The same rounded parameters in float32: what differs is the rounding of the readout's few operations.
     wide = copy.deepcopy(layer).float()
     assert deviation(y, wide(x.float())) <= 8 * torch.finfo(torch.bfloat16).eps
     truth = simulated(wide, x.float())[1]
-    assert deviation(torch.view_as_real(state.x), torch.view_as_real(truth)) <= TOLERANCE[torch.float32]
+    assert deviation(real_parts(state.x), truth) <= TOLERANCE[torch.float32]
 
 
 @every_mixer
@@ -269,7 +276,7 @@ def test_autocast_leaves_the_linear_system_in_32_bits(case: MixerCase) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0, 3.7])
-@every_mixer
+@every_mixer_with_rate
 def test_every_view_knows_the_rate(case: MixerCase, rate: float) -> None:
     layer, x = case.build(torch.float64), inputs(40, torch.float64)
     y = layer(x, rate=rate)
@@ -323,7 +330,7 @@ def test_mistakes_are_named(case: MixerCase) -> None:
         (ShapeError, r"reset must be boolean with shape \(2, 6\)", lambda: layer(x, reset=torch.zeros(2, 6))),
         (ShapeError, r"reset must be boolean", lambda: layer(x, reset=torch.zeros(6, dtype=torch.bool))),
         (ShapeError, r"state must have shape \(2, ", lambda: layer.prefill(x, layer.initial_state(3))),
-        (ShapeError, r"begin with initial_state\(2\)", lambda: layer.step(x[:, 0], LTIState(state.x.real))),
+        (ShapeError, r"begin with initial_state\(2\)", lambda: layer.step(x[:, 0], LTIState(state.x.real.half()))),
         (ConfigError, r"rate=0", lambda: layer(x, rate=0)),
         (ConfigError, r"rate=-1.0", lambda: layer.step(x[:, 0], state, rate=-1.0)),
         (ConfigError, r"d_model=0", lambda: MIXERS[case.mixer](0)),

@@ -171,7 +171,8 @@ class Mixer(nn.Module, ABC):
 
 
 class LTIState(NamedTuple):
-    """The state of a linear time-invariant mixer: x[t−1], (batch, …), complex64 or, for float64 inputs, complex128."""
+    """The state of a linear time-invariant mixer: x[t−1], (batch, …), complex or real as the system, in the precision
+    of the system: float32 at least, float64 for float64 inputs."""
 
     x: Tensor
 
@@ -197,7 +198,7 @@ class LTIMixer(Mixer):
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> LTIState:
         like = self._reference()
-        dtype = complex_dtype(dtype or like.dtype)
+        dtype = self._state_dtype(dtype or like.dtype)
         return LTIState(torch.zeros(batch_size, *self.state_shape, dtype=dtype, device=device or like.device))
 
     def system(self, rate: float = 1.0) -> Any:
@@ -250,10 +251,14 @@ class LTIMixer(Mixer):
             y, after = self._advance(system, x_t.to(real_dtype(x_t.dtype)), before)
         return self.readout(y.to(x_t.dtype)).to(x_t.dtype), LTIState(after)
 
+    def _state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype of the states for inputs of this dtype; a mixer with real states overrides it."""
+        return complex_dtype(dtype)
+
     def _state(self, state: State, x: Tensor) -> Tensor:
         """The tensor inside a state, checked against the inputs."""
         (tensor,) = state
-        check_state(tensor, (x.shape[0], *self.state_shape), complex_dtype(x.dtype), x)
+        check_state(tensor, (x.shape[0], *self.state_shape), self._state_dtype(x.dtype), x)
         return tensor
 
 
