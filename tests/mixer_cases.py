@@ -12,12 +12,13 @@ WIDTH = 4
 
 @dataclass(frozen=True)
 class MixerCase:
-    """A mixer and its options; ``long`` cases also run at the full length of 16,384."""
+    """A mixer and its options; ``long`` cases also run at the full length of 16,384. ``rate=False``: it has none."""
 
     id: str
     mixer: str
     options: dict[str, Any] = field(default_factory=dict)
     long: bool = False
+    rate: bool = True
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
@@ -55,6 +56,14 @@ MIXER_CASES = (
     MixerCase("S4", "S4", {"d_state": 4}, long=True),
     MixerCase("S4-fast-clipped", "S4", {"d_state": 6, "B_clip": 2.0, "dt_min": 0.1, "output": "linear"}),
     MixerCase("S4-slow", "S4", {"d_state": 2, "dt_min": 1e-4, "dt_max": 1e-3, "output": None, "dropout": 0.5}),
+    MixerCase("RTF", "RTF", {"d_state": 6, "init": "montel"}, long=True, rate=False),
+    MixerCase("RTF-short-linear", "RTF", {"d_state": 3, "l_max": 4, "init": "montel", "output": "linear"}, rate=False),
+    MixerCase(
+        "RTF-no-output",
+        "RTF",
+        {"d_state": 5, "l_max": 300, "init": "montel", "output": None, "dropout": 0.5},
+        rate=False,
+    ),
     MixerCase("LRU", "LRU", {"d_state": 6}, long=True),
     MixerCase("LRU-slow-no-output", "LRU", {"d_state": 3, "r_min": 0.999, "r_max": 0.9999, "output": None}, long=True),
     MixerCase("LRU-linear", "LRU", {"d_state": 5, "max_phase": 0.3, "output": "linear", "dropout": 0.5}),

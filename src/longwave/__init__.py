@@ -16,6 +16,7 @@ _PUBLIC = {
     "S4D": "layers",
     "DSS": "layers",
     "S5": "layers",
+    "RTF": "layers",
     "LRU": "layers",
     "LSSL": "layers",
     "Block": "layers",
@@ -39,7 +40,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LRU, LSSL, MIXERS, S4, S4D, S5, Block, Mixer
+    from longwave.layers import DSS, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

@@ -19,6 +19,7 @@ DTYPES = [pytest.param(torch.float32, id="float32"), pytest.param(torch.float64,
 LENGTHS = (1, 2, 17, 1047, 16384)
 
 every_mixer = pytest.mark.parametrize("case", MIXER_CASES, ids=lambda case: case.id)
+every_mixer_with_rate = pytest.mark.parametrize("case", [c for c in MIXER_CASES if c.rate], ids=lambda case: case.id)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -147,7 +148,8 @@ def test_outputs_depend_on_their_own_row_and_past_only(case: MixerCase) -> None:
     (gradient,) = torch.autograd.grad(layer(x)[1, 7].sum(), x)
     assert gradient[1, :8].ne(0).all()
     assert gradient[[0, 2]].eq(0).all()
-    assert gradient[1, 8:].eq(0).all()
+    # A convolution by FFT rounds relative to the whole row.
+    assert (gradient[1, 8:].abs() <= 16 * torch.finfo(torch.float64).eps * gradient.abs().max()).all()
 
 
 @every_mixer
@@ -274,7 +276,7 @@ def test_autocast_leaves_the_linear_system_in_32_bits(case: MixerCase) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0, 3.7])
-@every_mixer
+@every_mixer_with_rate
 def test_every_view_knows_the_rate(case: MixerCase, rate: float) -> None:
     layer, x = case.build(torch.float64), inputs(40, torch.float64)
     y = layer(x, rate=rate)

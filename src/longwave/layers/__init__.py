@@ -8,13 +8,28 @@ from longwave.layers.block import Block
 from longwave.layers.dss import DSS
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
+from longwave.layers.rtf import RTF
 from longwave.layers.s4 import S4
 from longwave.layers.s4d import S4D
 from longwave.layers.s5 import S5
 
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
-    {"LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "LRU": LRU}
+    {"LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
 )
 
-__all__ = ["DSS", "LRU", "LSSL", "MIXERS", "S4", "S4D", "S5", "Block", "LTIMixer", "LTIState", "Mixer", "map_state"]
+__all__ = [
+    "DSS",
+    "LRU",
+    "LSSL",
+    "MIXERS",
+    "RTF",
+    "S4",
+    "S4D",
+    "S5",
+    "Block",
+    "LTIMixer",
+    "LTIState",
+    "Mixer",
+    "map_state",
+]

@@ -29,6 +29,7 @@ from longwave.math.hippo import (
     legt,
     legt_nplr,
 )
+from longwave.math.rational import Rational, to_rational
 from longwave.math.spectrum import SPECTRA, ring, s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
 from longwave.math.statespace import Simulation, StateSpace
 from longwave.math.timescale import log_uniform, softplus_inverse
@@ -46,6 +47,7 @@ __all__ = [
     "DiscreteDPLR",
     "HiPPO",
     "PowerTables",
+    "Rational",
     "Simulation",
     "StateSpace",
     "bilinear",
@@ -75,5 +77,6 @@ __all__ = [
     "s4d_random",
     "s4d_real",
     "softplus_inverse",
+    "to_rational",
     "zoh",
 ]
