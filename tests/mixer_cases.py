@@ -54,7 +54,9 @@ MIXER_CASES = (
     MixerCase("S5-linear", "S5", {"d_state": 2, "dt_min": 0.5, "dt_max": 1.0, "output": "linear", "dropout": 0.5}),
     MixerCase("S5-slow-no-output", "S5", {"d_state": 4, "dt_min": 1e-4, "dt_max": 1e-3, "output": None}, long=True),
     MixerCase("S4", "S4", {"d_state": 4}, long=True),
-    MixerCase("S4-fast-clipped", "S4", {"d_state": 6, "B_clip": 2.0, "dt_min": 0.1, "output": "linear"}),
+    MixerCase(
+        "S4-fast-clipped", "S4", {"d_state": 6, "measure": "legt", "B_clip": 2.0, "dt_min": 0.1, "output": "linear"}
+    ),
     MixerCase("S4-slow", "S4", {"d_state": 2, "dt_min": 1e-4, "dt_max": 1e-3, "output": None, "dropout": 0.5}),
     MixerCase("RTF", "RTF", {"d_state": 6, "init": "montel"}, long=True, rate=False),
     MixerCase("RTF-short-linear", "RTF", {"d_state": 3, "l_max": 4, "init": "montel", "output": "linear"}, rate=False),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from longwave.errors import ConfigError
 from longwave.layers import S4, S4D, LTIState
-from longwave.math import legs, legs_nplr
+from longwave.math import NPLR_FORMS, legs, legs_nplr
 
 
 def hippo_layer(dt: float, d_state: int, dtype: torch.dtype = torch.float64) -> S4:
@@ -146,3 +146,14 @@ def test_extreme_steps_stay_finite(dt: float) -> None:
 def test_mistakes(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         S4(4, **options)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("measure", NPLR_FORMS)
+def test_every_measure_has_a_kernel_of_its_dense_powers(measure: str) -> None:
+    torch.manual_seed(0)
+    layer = S4(3, 16, measure=measure).double()
+    system = layer.to_state_space()
+    truth = system.impulse_response(1000)[:, 0, 0]
+    assert (layer.kernel(1000) - truth).abs().max() <= 1e-12 * truth.abs().max()
+    assert torch.linalg.eigvals(system.A).abs().max() < 1

@@ -1,8 +1,6 @@
 """S4: a bank of state space models that are diagonal plus low rank, one single-input system for each channel."""
 
 import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple, final
 
 import torch
@@ -13,13 +11,10 @@ from longwave.layers.base import LTIMixer, real_dtype, rounded
 from longwave.layers.checks import check_positive
 from longwave.layers.dplr_scan import SPAN, dplr_scan
 from longwave.layers.options import choose
-from longwave.math import NPLR, StateSpace, legs_nplr, log_uniform
+from longwave.math import NPLR_FORMS, StateSpace, log_uniform
 from longwave.math.dplr import DiscreteDPLR, bilinear_dplr, power_tables, times_power
 from longwave.ops import cauchy
 from longwave.shapes import Complex, Float, Tensor
-
-# name -> the normal-plus-low-rank form of a measure with N states, one of each conjugate pair
-MEASURES: Mapping[str, Callable[[int], NPLR]] = MappingProxyType({"legs": legs_nplr})
 
 SLOWEST = 1e-4  # Re Λ begins no nearer to 0: where a measure has 0 itself, its logarithm could not be stored
 
@@ -46,7 +41,8 @@ class S4(LTIMixer):
     Args:
         d_model: channels of input and output.
         d_state: real states of each channel, even.
-        measure: the HiPPO operator that Λ, P and B begin with, a name of `MEASURES`.
+        measure: the HiPPO operator that Λ, P and B begin with, a name of
+            `longwave.math.NPLR_FORMS`.
         B_clip: largest initial |B| of a mode; None keeps HiPPO's B, whose fastest modes have the largest ones.
         dt_min: smallest initial step; a channel remembers about 1/dt positions.
         dt_max: largest initial step. The steps are log-uniform between the two.
@@ -94,7 +90,7 @@ class S4(LTIMixer):
             raise ConfigError(f"B_clip={B_clip} must be positive, or None to keep B as it is")
         modes = d_state // 2
         super().__init__(d_model, (d_model, modes), output, dropout)
-        Lambda, P, B, _ = choose("measure", measure, MEASURES)(d_state)
+        Lambda, P, B, _ = choose("measure", measure, NPLR_FORMS)(d_state)
         if B_clip is not None:
             B = B * (B_clip / B.abs()).clamp(max=1)
         self.log_dt = nn.Parameter(log_uniform((d_model,), dt_min, dt_max).log().to(torch.get_default_dtype()))
