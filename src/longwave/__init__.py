@@ -14,6 +14,7 @@ _PUBLIC = {
     "Mixer": "layers",
     "S4D": "layers",
     "LRU": "layers",
+    "HiPPO": "layers",
     "Block": "layers",
     "Backbone": "models",
     "Classifier": "models",
@@ -35,7 +36,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import LRU, MIXERS, S4D, Block, Mixer
+    from longwave.layers import LRU, MIXERS, S4D, Block, HiPPO, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 
