@@ -50,7 +50,10 @@ def test_zoh_is_the_least_squares_projection_of_the_held_samples():
     edges = np.concatenate([[0.0], times / times[-1]])
     for n in range(N):
         pieces = [
-            u[0, k].item() * quad(lambda x, n=n: BASES["legs"](N, torch.tensor(x))[n].item(), *edges[k : k + 2])[0]
+            u[0, k].item()
+            * quad(lambda x, n=n: BASES["legs"](N, torch.tensor(x, dtype=torch.float64))[n].item(), *edges[k : k + 2])[
+                0
+            ]
             for k in range(12)
         ]
         # Each of 12 steps rounds N products; quad is exact for polynomials.
