@@ -19,6 +19,7 @@ _PUBLIC = {
     "RTF": "layers",
     "LRU": "layers",
     "LSSL": "layers",
+    "HiPPO": "layers",
     "Block": "layers",
     "Backbone": "models",
     "Classifier": "models",
@@ -40,7 +41,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, Mixer
+    from longwave.layers import DSS, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

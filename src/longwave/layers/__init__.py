@@ -6,6 +6,7 @@ from types import MappingProxyType
 from longwave.layers.base import LTIMixer, LTIState, Mixer, map_state
 from longwave.layers.block import Block
 from longwave.layers.dss import DSS
+from longwave.layers.hippo import HiPPO, HiPPOState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
 from longwave.layers.rtf import RTF
@@ -28,6 +29,8 @@ __all__ = [
     "S4D",
     "S5",
     "Block",
+    "HiPPO",
+    "HiPPOState",
     "LTIMixer",
     "LTIState",
     "Mixer",
