@@ -1,5 +1,7 @@
 """S4: what it begins with, its discretisation by SciPy, its kernel against dense powers, and S4D as its rank-0 case."""
 
+from typing import Any
+
 import pytest
 import torch
 from scipy import signal
@@ -43,8 +45,8 @@ def test_kernel_is_that_of_scipys_bilinear_rule_for_the_dense_matrices(rate: flo
     for h in range(2):
         A, B, C = dense(layer, h)
         system = (A.numpy(), B[:, None].numpy(), C[None].numpy(), [[0.0]])
-        Ad, Bd = signal.cont2discrete(system, 0.05 * rate, "bilinear")[:2]  # pyright: ignore[reportIndexIssue]
-        Ad, x, k = torch.tensor(Ad), torch.tensor(Bd)[:, 0], []
+        discrete: Any = signal.cont2discrete(system, 0.05 * rate, "bilinear")
+        Ad, x, k = torch.tensor(discrete[0]), torch.tensor(discrete[1])[:, 0], []
         for _ in range(60):
             k.append(C @ x)
             x = Ad @ x
