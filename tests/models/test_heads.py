@@ -32,7 +32,12 @@ READS = {
 }
 OPTIONS = list(itertools.product(MIXERS, READS, ["layer", "batch"]))
 every_option = pytest.mark.parametrize(("mixer", "read", "norm"), OPTIONS)
-OPTION_NAMES = {"S4D": {"d_state": 4}, "LRU": {"d_state": 4}}
+OPTION_NAMES = {
+    "S4D": {"d_state": 4},
+    "S5": {"d_state": 4},
+    "RTF": {"d_state": 4, "init": "montel"},
+    "LRU": {"d_state": 4},
+}
 
 
 def model_of(mixer: str = "S4D", read: str = "mean", norm: str = "layer", **options) -> Head:
