@@ -112,7 +112,7 @@ def test_inference_mode(case: MixerCase) -> None:
     with torch.inference_mode():
         assert torch.equal(layer(x), y)
         born_inside = copy.deepcopy(layer)
-        assert torch.equal(born_inside(x), y)
+        torch.testing.assert_close(born_inside(x), y)  # FFTs round by where in memory their input lies
     with torch.no_grad():
         assert torch.equal(layer(x), y)
     layer(x.requires_grad_()).sum().backward()

@@ -33,6 +33,9 @@ READS = {
 OPTIONS = list(itertools.product(MIXERS, READS, ["layer", "batch"]))
 every_option = pytest.mark.parametrize(("mixer", "read", "norm"), OPTIONS)
 OPTION_NAMES = {
+    "LSSL": {"d_state": 4},
+    "S4": {"d_state": 4},
+    "DSS": {"d_state": 4},
     "S4D": {"d_state": 4},
     "S5": {"d_state": 4},
     "RTF": {"d_state": 4, "init": "montel"},
@@ -242,7 +245,7 @@ def test_mistakes_are_named() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mixer": "S4d"}, "unknown mixer 'S4d' .did you mean 'S4D'"),
+        ({"mixer": "LRUU"}, "unknown mixer 'LRUU' .did you mean 'LRU'"),
         ({"mixer_options": {"d_stat": 4}}, "unknown option of S4D 'd_stat' .did you mean 'd_state'"),
         ({"mixer_options": {"d_model": 4}}, "unknown option of S4D 'd_model'"),
         ({"mixer_options": {"d_state": "4"}}, "d_state='4' must be a positive integer"),

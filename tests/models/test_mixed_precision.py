@@ -7,11 +7,12 @@ import torch
 from test_heads import READS
 from torch import Tensor
 
-from longwave.layers import MIXERS, lru, rtf, s4d, s5
+from longwave.layers import MIXERS, dss, lru, rtf, s4d, s5
 from longwave.models import BackboneConfig, Head
 
 # mixer -> the operation that runs its system, where the mixer finds it
 SYSTEMS = {
+    "DSS": (dss, "diagonal_ssm"),
     "S4D": (s4d, "diagonal_ssm"),
     "S5": (s5, "linear_scan"),
     "RTF": (rtf, "long_conv"),
@@ -23,7 +24,9 @@ mixed = torch.autocast("cpu", dtype=torch.bfloat16)
 
 def model_of(mixer: str, read: str, **options) -> Head:
     torch.manual_seed(0)
-    return READS[read](BackboneConfig(d_model=16, n_layers=2, mixer=mixer, mixer_options={"d_state": 8}, **options))
+    # RTF's zeros would leave its denominator without a gradient.
+    small: dict[str, object] = {"d_state": 8, "init": "montel"} if mixer == "RTF" else {"d_state": 8}
+    return READS[read](BackboneConfig(d_model=16, n_layers=2, mixer=mixer, mixer_options=small, **options))
 
 
 def inputs() -> Tensor:
@@ -35,7 +38,7 @@ def gradients(model: Head, y: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, torch.autograd.grad(y.square().mean(), model.parameters()), strict=True))
 
 
-@every_model
+@pytest.mark.parametrize(("mixer", "read"), list(itertools.product(SYSTEMS, READS)))
 def test_the_system_runs_in_32_bits(mixer: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, name = SYSTEMS[mixer]
     run, seen = getattr(module, name), []

@@ -139,7 +139,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other JSON": (lambda folder: (folder / "config.json").write_text("[1]"), r"lacks format, model or config"),
     "newer format": (edit_config(lambda c: c.update(format=3)), r"has format 3, .*reads formats 1 and 2"),
     "unknown model": (edit_config(lambda c: c.update(model="Clasifier")), r"did you mean 'Classifier'"),
-    "unknown mixer": (edit_config(lambda c: c["config"]["backbone"].update(mixer="S4E")), r"did you mean 'S4D'"),
+    "unknown mixer": (edit_config(lambda c: c["config"]["backbone"].update(mixer="LRUU")), r"did you mean 'LRU'"),
     "unknown option": (
         edit_config(lambda c: c["config"]["backbone"]["mixer_options"].update(dstate=3)),
         r"config.json: unknown option of S4D 'dstate' .did you mean 'd_state'",
