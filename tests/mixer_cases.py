@@ -20,6 +20,15 @@ class MixerCase:
     long: bool = False
     rate: bool = True
 
+    @property
+    def by_fft(self) -> bool:
+        """Whether sequences are convolved by FFT, which rounds relative to the whole row."""
+        return self.mixer == "RTF"
+
+    def state_dtype(self, precision: torch.dtype) -> torch.dtype:
+        """What states are kept in: complex numbers, but for the mixers with real matrices."""
+        return precision if self.mixer in ("LSSL", "RTF") else precision.to_complex()
+
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
         torch.manual_seed(0)
