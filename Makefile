@@ -47,6 +47,7 @@ format: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.s4d
+	$(BIN)/python -m benchmarks.lti
 	$(BIN)/python -m benchmarks.linear_scan
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.import_time

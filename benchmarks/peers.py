@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longwave.math import NPLR_FORMS
+
 
 class TextbookS4D(nn.Module):
     """S4D as its paper's listing has it: an explicit (channels, modes, length) Vandermonde tensor and an FFT.
@@ -34,6 +36,65 @@ class TextbookS4D(nn.Module):
         y = torch.fft.irfft(torch.fft.rfft(u, 2 * length) * torch.fft.rfft(kernel, 2 * length), 2 * length)
         y = (y[..., :length] + self.D[:, None] * u).mT
         return F.glu(self.linear(F.gelu(y)))
+
+
+class TextbookS4(nn.Module):
+    """S4 as its paper's algorithm 1 has it: four Cauchy sums by explicit (channels, nodes, modes) tensors, and FFTs.
+
+    HiPPO-LegS, complex64, the nodes of a real inverse FFT; C̃ itself is the parameter, so no power of Ā is taken.
+    `products` sums over modes by matrix products with the reciprocals, which is faster than what is usually written.
+    """
+
+    def __init__(self, d_model: int, d_state: int = 64, *, products: bool = False) -> None:
+        super().__init__()
+        Lambda, P, B, _ = NPLR_FORMS["legs"](d_state)
+        self.products, modes = products, d_state // 2
+        self.log_dt = nn.Parameter(torch.rand(d_model) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
+        self.log_neg_A_real = nn.Parameter((-Lambda.real).log().float().expand(d_model, modes).clone())
+        self.A_imag = nn.Parameter(Lambda.imag.float().expand(d_model, modes).clone())
+        P, B = (torch.view_as_real(x.to(torch.complex64).resolve_conj()) for x in (P[:, 0], B))
+        self.P, self.B = (nn.Parameter(x.expand(d_model, modes, 2).clone()) for x in (P, B))
+        self.C = nn.Parameter(torch.randn(d_model, modes, 2) / math.sqrt(2))
+        self.D = nn.Parameter(torch.randn(d_model))
+        self.linear = nn.Linear(d_model, 2 * d_model)
+
+    def _cauchy(self, v: Tensor, nodes: Tensor, poles: Tensor) -> Tensor:
+        if not self.products:
+            v, poles = torch.cat([v, v.conj()], -1), torch.cat([poles, poles.conj()], -1)
+            return (v[:, :, None] / (nodes[:, None] - poles[:, None, None])).sum(-1)
+        return v @ (1 / (nodes - poles[..., None])) + v.conj() @ (1 / (nodes - poles.conj()[..., None]))
+
+    def _kernel(self, length: int) -> Tensor:
+        P, B, C = (torch.view_as_complex(x) for x in (self.P, self.B, self.C))
+        dt = self.log_dt.exp()[:, None]
+        poles = dt * torch.complex(-self.log_neg_A_real.exp(), self.A_imag)
+        z = torch.exp(-2j * math.pi * torch.arange(length // 2) / length)
+        products = torch.stack([C * B, C * P, P.conj() * B, P.conj() * P], 1) * dt[:, None]
+        k00, k01, k10, k11 = self._cauchy(products, 2 * (1 - z) / (1 + z), poles).unbind(1)
+        response = 2 / (1 + z) * (k00 - k01 * k10 / (1 + k11))
+        last = products[:, 0].real.sum(-1, keepdim=True).to(response.dtype)  # z = −1, where the node is infinite
+        return torch.fft.irfft(torch.cat([response, last], -1), length)
+
+    def forward(self, x: Tensor) -> Tensor:
+        length, u = x.shape[1], x.mT
+        spectrum = torch.fft.rfft(u, 2 * length) * torch.fft.rfft(self._kernel(length), 2 * length)
+        y = torch.fft.irfft(spectrum, 2 * length)[..., :length] + self.D[:, None] * u
+        return F.glu(self.linear(F.gelu(y.mT)))
+
+
+def s5_pytorch(d_model: int, pairs: int) -> nn.Module:
+    """The layer of the s5-pytorch package, with GELU and GLU around it as in its own block."""
+    from s5 import S5
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ssm, self.linear = S5(d_model, 2 * pairs), nn.Linear(d_model, 2 * d_model)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.glu(self.linear(F.gelu(self.ssm(x))))
+
+    return Layer()
 
 
 def lstm(d_model: int) -> nn.Module:

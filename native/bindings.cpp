@@ -26,7 +26,8 @@ namespace {
             ISA::linear_scan_backward<double>, ISA::diagonal_ssm<float>, ISA::diagonal_ssm<double>,        \
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
-            ISA::gated_linear_backward<double>                                                             \
+            ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
+            ISA::block_scan<double>                                                                        \
     }
 
 // The sets this processor can run, best first.
@@ -95,6 +96,19 @@ struct GatedCall {
     template <class T> GatedLinear<T> as() const {
         return {rows, in, out, gelu, at<const T>(x), at<const T>(weight), at<const T>(bias), at<const T>(grad_y), at<T>(y), at<T>(z),
                 at<T>(grad_x), at<T>(grad_weight), at<T>(grad_bias), threads};
+    }
+};
+
+struct BlockCall {
+    int64_t dim, batch, blocks, state;
+    bool reverse;
+    Address matrix, in, out, initial, final, fresh;
+    int64_t in_stride, out_stride;
+    int threads;
+
+    template <class T> BlockScan<T> as() const {
+        return {dim, batch, blocks, state, reverse, at<const double>(matrix), at<const T>(in), at<T>(out), in_stride, out_stride,
+                at<const double>(initial), at<double>(final), at<const uint8_t>(fresh), threads};
     }
 };
 
@@ -169,6 +183,30 @@ NB_MODULE(_native, m) {
               is_double ? active.gated_linear_backward_f64(call.as<double>())
                         : active.gated_linear_backward_f32(call.as<float>());
           });
+    m.def("krylov", [](int64_t dim, int64_t rows, int64_t count, int64_t modes, int64_t rank, bool reverse, Address a, Address q,
+                       Address s, Address v, Address out, int threads) {
+        const Krylov call{dim, rows, count, modes, rank, reverse, at<const double>(a), at<const double>(q), at<const double>(s),
+                          at<const double>(v), nullptr, at<double>(out), nullptr, nullptr, nullptr, nullptr, threads};
+        nb::gil_scoped_release release;
+        active.krylov(call);
+    });
+    m.def("krylov_backward",
+          [](int64_t dim, int64_t rows, int64_t count, int64_t modes, int64_t rank, bool reverse, Address a, Address q, Address s, Address grad,
+             Address out, Address grad_a, Address grad_q, Address grad_s, Address grad_v, int threads) {
+              const Krylov call{dim, rows, count, modes, rank, reverse, at<const double>(a), at<const double>(q), at<const double>(s),
+                                nullptr, at<const double>(grad), at<double>(out), at<double>(grad_a), at<double>(grad_q),
+                                at<double>(grad_s), at<double>(grad_v), threads};
+              nb::gil_scoped_release release;
+              active.krylov_backward(call);
+          });
+    m.def("block_scan", [](int64_t dim, int64_t batch, int64_t blocks, int64_t state, bool reverse, bool is_double, Address matrix,
+                           Address in, int64_t in_stride, Address out, int64_t out_stride, Address initial, Address final,
+                           Address fresh, int threads) {
+        const BlockCall call{dim, batch, blocks, state, reverse, matrix, in, out, initial, final, fresh, in_stride, out_stride,
+                             threads};
+        nb::gil_scoped_release release;
+        is_double ? active.block_scan_f64(call.as<double>()) : active.block_scan_f32(call.as<float>());
+    });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;

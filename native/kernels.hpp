@@ -57,6 +57,31 @@ template <class T> struct GatedLinear {
     int threads;
 };
 
+// Complex numbers as pairs; everything contiguous.
+struct Krylov {
+    int64_t dim, rows, count, modes, rank;
+    bool reverse;             // the rows in memory: the last power first
+    const double *a, *q, *s;  // (dim, modes), (dim, rank, modes), (dim, rank, modes)
+    const double *v, *grad;   // (dim, rows, modes); (dim, rows, count, modes), read backward
+    double* out;              // (dim, rows, count, modes), written forward, read backward
+    double *grad_a, *grad_q, *grad_s, *grad_v;
+    int threads;
+};
+
+// x[k+1] = x[k] M + in[k], out[k] = x[k]; backward in k if reverse.
+template <class T> struct BlockScan {
+    int64_t dim, batch, blocks, state;
+    bool reverse;
+    const double* matrix;      // M: (dim, state, state), contiguous
+    const T* in;               // (dim, batch, blocks, state): in_stride from one block to the next
+    T* out;                    // the same, with out_stride
+    int64_t in_stride, out_stride;
+    const double* initial;     // (dim, batch, state), or null
+    double* final;             // (dim, batch, state)
+    const uint8_t* fresh;      // (batch, blocks): x is zero before these blocks; or null
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -72,6 +97,10 @@ struct Kernels {
     void (*gated_linear_f64)(const GatedLinear<double>&);
     void (*gated_linear_backward_f32)(const GatedLinear<float>&);
     void (*gated_linear_backward_f64)(const GatedLinear<double>&);
+    void (*krylov)(const Krylov&);
+    void (*krylov_backward)(const Krylov&);
+    void (*block_scan_f32)(const BlockScan<float>&);
+    void (*block_scan_f64)(const BlockScan<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -82,6 +111,9 @@ struct Kernels {
     template <class T> void diagonal_ssm_backward(const DiagonalSSM<T>&);                          \
     template <class T> void gated_linear(const GatedLinear<T>&);                                   \
     template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
+    void krylov(const Krylov&);                                                                    \
+    void krylov_backward(const Krylov&);                                                           \
+    template <class T> void block_scan(const BlockScan<T>&);                                       \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

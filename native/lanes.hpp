@@ -6,6 +6,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #if defined(__AVX512F__)
@@ -50,5 +51,28 @@ template <class V, int... I> inline V repeat_real(V v, std::integer_sequence<int
 template <class V, int... I> inline V repeat_imag(V v, std::integer_sequence<int, I...>) {
     return __builtin_shufflevector(v, v, (I | 1)...);
 }
+
+template <class Real> using Pairs = std::make_integer_sequence<int, lanes<Real>>;
+
+// A coefficient, ready to multiply.
+template <class Real, bool COMPLEX> struct Factor {
+    using V = Vector<Real>;
+    V re = {}, im = {};
+    Factor() = default;
+    Factor(V a, bool conjugate) {
+        if constexpr (COMPLEX) {
+            V sign = {};
+            for (int i = 0; i < lanes<Real>; ++i) sign[i] = ((i & 1) == conjugate) ? Real(-1) : Real(1);
+            re = repeat_real(a, Pairs<Real>{});
+            im = sign * repeat_imag(a, Pairs<Real>{});
+        } else {
+            re = a;
+        }
+    }
+    V times(V h, V plus) const {
+        if constexpr (COMPLEX) return re * h + (im * swap_pairs(h, Pairs<Real>{}) + plus);
+        else return re * h + plus;
+    }
+};
 
 }  // namespace longwave::LONGWAVE_ISA

@@ -17,29 +17,6 @@ namespace {
 
 constexpr int TILE = 4;  // vectors of a task: enough independent chains to hide the latency of the multiply-adds
 
-template <class Real> using Pairs = std::make_integer_sequence<int, lanes<Real>>;
-
-// A coefficient, ready to multiply.
-template <class Real, bool COMPLEX> struct Factor {
-    using V = Vector<Real>;
-    V re = {}, im = {};
-    Factor() = default;
-    Factor(V a, bool conjugate) {
-        if constexpr (COMPLEX) {
-            V sign = {};
-            for (int i = 0; i < lanes<Real>; ++i) sign[i] = ((i & 1) == conjugate) ? Real(-1) : Real(1);
-            re = repeat_real(a, Pairs<Real>{});
-            im = sign * repeat_imag(a, Pairs<Real>{});
-        } else {
-            re = a;
-        }
-    }
-    V times(V h, V plus) const {
-        if constexpr (COMPLEX) return re * h + (im * swap_pairs(h, Pairs<Real>{}) + plus);
-        else return re * h + plus;
-    }
-};
-
 // `count` channels (complex ones are two scalars each) of one row, from channel c0.
 template <class Real, bool COMPLEX> struct Lane {
     using V = Vector<Real>;

@@ -19,6 +19,8 @@ IMPLEMENTATIONS = {
     "diagonal_ssm": ("reference", "cpu"),
     "gated_linear": ("reference", "cpu"),
     "cauchy": ("reference",),
+    "krylov": ("reference", "cpu"),
+    "block_scan": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
 }
@@ -26,6 +28,8 @@ NATIVE = (
     "linear_scan",
     "diagonal_ssm",
     "gated_linear",
+    "krylov",
+    "block_scan",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -37,7 +41,7 @@ class Case:
 
     id: str
     sizes: dict[str, Any] = field(default_factory=dict)
-    ends: tuple[str, ...] = ()  # of "reset", "lengths"
+    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths"
     options: dict[str, Any] = field(default_factory=dict)
     constant: bool = False  # linear_scan: a does not depend on batch and time
 
@@ -48,6 +52,10 @@ class Case:
         rng = torch.Generator().manual_seed(seed)
         if "reset" in self.ends:
             options["reset"] = torch.rand(batch, time, generator=rng) < 0.1
+        if "fresh" in self.ends:
+            options["fresh"] = torch.rand(batch, time, generator=rng) < 0.3
+        if op == "krylov":
+            options["count"] = time
         if "lengths" in self.ends:
             options["lengths"] = torch.linspace(0, time, batch).round().long()
         if self.constant:
@@ -102,6 +110,19 @@ CASES = {
         Case(f"{rows}-rows-{nodes}-nodes", _sizes(rows, nodes, 3, 5))
         for rows, nodes in ((4, 0), (1, 1), (4, 2), (4, 17), (3, 513))
     ),
+    # `time` rows of each; a kernel takes a row's real and imaginary parts in vectors of 2 to 8.
+    "krylov": (
+        *(Case(f"{n}-powers", _sizes(2, n, 3, 5)) for n in (0, 1, 2, 17, 64)),
+        *(Case(f"{n}-modes", _sizes(1, 9, 2, n)) for n in (1, 4, 33)),
+        Case("reverse", _sizes(3, 9, 2, 5), options={"reverse": True}),
+    ),
+    # `time` blocks, `modes` real states: tiles of up to 4 rows and 4 vectors of 2 to 8.
+    "block_scan": (
+        *(Case(f"{n}-blocks", _sizes(2, n, 3, 5)) for n in (0, 1, 2, 17)),
+        *(Case(f"{n}-states", _sizes(2, 5, 2, n)) for n in (1, 8, 32, 67)),
+        *(Case(f"{n}-rows", _sizes(n, 5, 2, 9)) for n in (1, 3, 4, 9)),
+        Case("fresh", _sizes(6, 9, 3, 17), ("fresh",)),
+    ),
     "vandermonde": tuple(
         Case(f"length-{n}-{'complex' if c else 'real'}", _sizes(1, n, 3, 5, is_complex=c), options={"length": n})
         for n, c in product((0, 1, 2, 17, 1047), (True, False))
@@ -114,7 +135,8 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     """Whether there are such arguments: no complex number has 2 × 16 bits, and 16-bit matrices are PyTorch's."""
     if dtype in (torch.float64, torch.float32):
         return True
-    return op != "gated_linear" and not (op in ("linear_scan", "vandermonde", "cauchy") and case.sizes["is_complex"])
+    is_complex = op in ("cauchy", "krylov") or (op in ("linear_scan", "vandermonde") and case.sizes["is_complex"])
+    return op != "gated_linear" and not is_complex
 
 
 def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:

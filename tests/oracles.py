@@ -83,3 +83,54 @@ def long_conv(u: Tensor, k: Tensor) -> Tensor:
     for lag in range(min(u.shape[1], k.shape[1])):
         y = y + torch.nn.functional.pad(u[:, : u.shape[1] - lag] * k[:, lag], (0, 0, lag, 0))
     return y
+
+
+def krylov(A: Tensor, Q: Tensor, S: Tensor, v: Tensor, count: int, reverse: bool = False) -> Tensor:
+    # As a matrix of real numbers: Re and Im of a mode below one another.
+    def real(x: Tensor) -> Tensor:
+        return torch.cat([x.real, x.imag], -1)
+
+    def row(c: Tensor) -> Tensor:
+        return 2 * torch.cat([c.real, -c.imag], -1)
+
+    a, modes = 1 + A, A.shape[1]
+    diagonal = torch.cat(
+        [
+            torch.cat([torch.diag_embed(a.real), torch.diag_embed(-a.imag)], 2),
+            torch.cat([torch.diag_embed(a.imag), torch.diag_embed(a.real)], 2),
+        ],
+        1,
+    )
+    matrix, x, rows = diagonal - real(Q).mT @ row(S), row(v), []
+    for _ in range(count):
+        rows.append(torch.complex(x[..., :modes], -x[..., modes:]) / 2)
+        x = x @ matrix
+    return torch.stack(rows[::-1] if reverse else rows, 2) if rows else (v * A[:, None])[:, :, None][:, :, :0]
+
+
+def block_scan(
+    u: Tensor,
+    transition: Tensor,
+    enter: Tensor,
+    leave: Tensor,
+    kernel: Tensor,
+    initial_state: Tensor,
+    fresh: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    (*_, blocks, span), x = u.shape, initial_state
+    ys, starts = [], []
+    for k in range(blocks):
+        if fresh is not None:
+            x = torch.where(fresh[:, k, None], 0, x)
+        starts.append(x)
+        for j in range(span):
+            y = (leave[:, None, j] * x).sum(-1)
+            for i in range(j + 1):
+                y = y + kernel[:, None, j - i] * u[:, :, k, i]
+            ys.append(y)
+        x = torch.einsum("dij,dbj->dbi", transition, x)
+        for i in range(span):
+            x = x + u[:, :, k, i, None] * enter[:, None, i]
+    y = torch.stack(ys, 2).unflatten(2, (blocks, span)) if ys else u * kernel.sum() * leave.sum() * enter.sum()
+    before = torch.stack(starts, 2) if starts else x[:, :, None][:, :, :0]
+    return y, before, x

@@ -5,9 +5,9 @@ Within a block everything is linear in the state x before it and in its inputs, 
     y_j = C Āʲ⁺¹ x + Σ_{i≤j} k_{j−i} u_i,    k_l = C Āˡ B (+ D at l = 0),
     x'  = Āᵀ x + Σ_i Ā^{T−1−i} B u_i,        Āᵀ = diag(aᵀ) − U V.
 
-So the outputs are matrix products, one per channel, and only x' is a recurrence, over blocks, in float64. A position
-costs about 4N + T multiply-adds, the memory is that of a state for every block, and no kernel is as long as the
-sequence. A sequence that begins inside a row (``reset``) is moved to the beginning of a block.
+So the outputs are matrix products, one per channel, and only x' is a recurrence, over blocks, in float64
+(`longwave.ops.block_scan`). The memory is that of a state for every block, and no kernel is as long as the sequence. A
+sequence that begins inside a row (``reset``) is moved to the beginning of a block.
 """
 
 from typing import NamedTuple
@@ -16,18 +16,9 @@ import torch
 import torch.nn.functional as F
 
 from longwave.layers.base import complex_dtype, real_dtype
-from longwave.math.dplr import (
-    DiscreteDPLR,
-    PowerTables,
-    as_complex,
-    as_functional,
-    as_real,
-    combined,
-    nth_power,
-    paired,
-    power_tables,
-    times_power,
-)
+from longwave.layers.dplr_tables import PowerTables, dense_power, power_tables
+from longwave.math.dplr import DiscreteDPLR, as_complex, as_real
+from longwave.ops import block_scan
 from longwave.shapes import Bool, Complex, Float, Int, Tensor
 
 SPAN = 64  # T at most
@@ -79,13 +70,14 @@ def dplr_scan(
     tables = power_tables(system, C, span)
     layout = _layout(batch, time, span, lengths, reset, u.device)
     rows = _into_blocks(u, layout, span)
-    starts = _block_states(tables, rows, state.to(tables.AB.dtype).transpose(0, 1), layout.fresh)
-    y = rows.flatten(1, 2) @ _toeplitz(tables, C, D).to(u.dtype).mT
-    read_out = as_functional(times_power(tables, tables.CA, 1)).to(u.dtype)
-    y = torch.baddbmm(y, as_real(starts).flatten(1, 2).to(u.dtype), read_out.mT)
-    y = y.unflatten(1, (batch, -1)).flatten(2).permute(1, 2, 0)
+    D = F.pad(D.to(tables.kernel)[:, None], (0, span - 1))  # at lag 0
+    transition, before = dense_power(tables), as_real(state).transpose(0, 1)
+    done = block_scan(rows, transition, tables.AB, tables.CA, tables.kernel + D, before, fresh=layout.fresh)
+    y = done.y.flatten(2).permute(1, 2, 0).contiguous()
+    if lengths is None and reset is None and time % span == 0:
+        return y, as_complex(done.final_state.transpose(0, 1).contiguous())
     y = y[:, :time] if reset is None else y.gather(1, layout.slot[..., None].expand(-1, -1, dim))
-    return y, _state_at(layout.end, tables, rows, starts, state).to(dtype)
+    return y, _state_at(layout.end, tables, rows, done.starts, state).to(dtype)
 
 
 def _layout(
@@ -113,24 +105,7 @@ def _into_blocks(u: Tensor, layout: Layout, span: int) -> Float[Tensor, "dim bat
         padded = F.pad(u, (0, 0, 0, places - time))
     else:
         padded = u.new_zeros(batch, places, dim).scatter(1, layout.slot[..., None].expand(-1, -1, dim), u)
-    return padded.permute(2, 0, 1).unflatten(-1, (layout.blocks, span)).contiguous()
-
-
-def _block_states(
-    tables: PowerTables, rows: Tensor, x: Complex[Tensor, "dim batch modes"], fresh: Tensor | None
-) -> Complex[Tensor, "dim batch blocks modes"]:
-    """The state before each block."""
-    span = rows.shape[-1]
-    driven = rows.flatten(1, 2) @ as_real(tables.AB.flip(1)).to(rows.dtype)
-    driven = driven.double().unflatten(1, rows.shape[1:3])
-    a, U, V = nth_power(tables, span)
-    U, V = as_real(U), as_functional(V).mT
-    starts = []
-    for block, Bu in enumerate(driven.unbind(2)):
-        x = x if fresh is None else torch.where(fresh[:, block, None], 0, x)
-        starts.append(x)
-        x = a[:, None] * x + as_complex(torch.baddbmm(Bu, as_real(x) @ V, U, alpha=-1))
-    return torch.stack(starts, 2)
+    return padded.permute(2, 0, 1).unflatten(-1, (layout.blocks, span))
 
 
 def _state_at(
@@ -140,24 +115,18 @@ def _state_at(
 
     Āʳ x + Σ_{i<r} Āⁱ B u_{r−1−i},   Āʳ x = aʳ x − Σ_{i<r} aⁱ Q (S Ā^{r−1−i} x).
     """
-    dim, batch, _, span = rows.shape
+    _, batch, _, span = rows.shape
     block = ((end - 1) // span).clamp(min=0)
     r = end - block * span
     row = torch.arange(batch, device=end.device)
-    x, u = starts[:, row, block], rows[:, row, block].to(tables.AB.real.dtype)
-    fed_back = (as_real(x) @ as_functional(tables.SA).mT).unflatten(-1, (span, -1))
-    back = r[:, None] - 1 - torch.arange(span, device=end.device)
-    inside, back = back >= 0, back.clamp(min=0).expand(dim, batch, span)
-    u = torch.where(inside, u.gather(2, back), 0)
-    fed_back = fed_back.gather(2, back[..., None].expand_as(fed_back)) * inside[..., None]
-    after = tables.powers[:, r] * x + combined(u, tables.AB)
-    after = after - combined(fed_back.flatten(-2), tables.aQ)
+    x, u = (values[:, row, block].to(tables.AB) for values in (starts, rows))
+    # Moved to the end of the tables, where i counts down to 0.
+    at = torch.arange(span, device=end.device) - (span - r[:, None])
+
+    def moved(values: Tensor) -> Tensor:
+        return torch.where(at >= 0, values.gather(-1, at.clamp(min=0).expand_as(values)), 0)
+
+    fed_back = (x @ tables.SA.mT).unflatten(-1, (-1, span)).movedim(2, 0)
+    fed_back = moved(fed_back).movedim(0, 2).flatten(-2)
+    after = tables.a[:, None] ** r[:, None] * as_complex(x) + as_complex(moved(u) @ tables.AB - fed_back @ tables.aQ)
     return torch.where(end[:, None, None] > 0, after.transpose(0, 1), initial)
-
-
-def _toeplitz(tables: PowerTables, C: Tensor, D: Tensor) -> Float[Tensor, "dim span span"]:
-    """Row j has k_{j−i} at i ≤ j: from a block's inputs to its outputs."""
-    k = paired(C.to(tables.AB.dtype)[:, None], tables.AB)[:, 0]
-    k = torch.cat([k[:, :1] + D.to(k.dtype)[:, None], k[:, 1:]], 1)
-    span = k.shape[1]
-    return F.pad(k, (span - 1, 0)).unfold(1, span, 1).flip(2)

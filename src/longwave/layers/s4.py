@@ -10,9 +10,10 @@ from longwave.errors import ConfigError
 from longwave.layers.base import LTIMixer, real_dtype, rounded
 from longwave.layers.checks import check_positive
 from longwave.layers.dplr_scan import SPAN, dplr_scan
+from longwave.layers.dplr_tables import power_tables, times_power
 from longwave.layers.options import choose
 from longwave.math import NPLR_FORMS, StateSpace, log_uniform
-from longwave.math.dplr import DiscreteDPLR, bilinear_dplr, power_tables, times_power
+from longwave.math.dplr import DiscreteDPLR, as_complex, as_functional, bilinear_dplr
 from longwave.ops import cauchy
 from longwave.shapes import Complex, Float, Tensor
 
@@ -176,7 +177,7 @@ def _impulse_response(system: S4System, length: int) -> Float[Tensor, "d_model l
 def _truncating(dynamics: DiscreteDPLR, C: Tensor, n: int) -> Complex[Tensor, "d_model 1 modes"]:
     """C (I − Āⁿ), for n a power of two, by row vectors."""
     span = min(n, SPAN)
-    tables, row = power_tables(dynamics, C, span), C[:, None]
+    tables, row = power_tables(dynamics, C, span), as_functional(C[:, None])
     for _ in range(n // span):
-        row = times_power(tables, row, span)
-    return C[:, None] - row
+        row = times_power(tables, row)
+    return C[:, None] - as_complex(row).conj() / 2

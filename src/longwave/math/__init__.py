@@ -14,7 +14,7 @@ from longwave.math.discretize import (
     gbt,
     zoh,
 )
-from longwave.math.dplr import DiscreteDPLR, PowerTables, bilinear_dplr, power_tables
+from longwave.math.dplr import DiscreteDPLR, bilinear_dplr
 from longwave.math.hippo import (
     MEASURES,
     NPLR,
@@ -46,7 +46,6 @@ __all__ = [
     "Discrete",
     "DiscreteDPLR",
     "HiPPO",
-    "PowerTables",
     "Rational",
     "Simulation",
     "StateSpace",
@@ -69,7 +68,6 @@ __all__ = [
     "legt",
     "legt_nplr",
     "log_uniform",
-    "power_tables",
     "ring",
     "s4d_inv",
     "s4d_legs",

@@ -1,15 +1,11 @@
-"""Diagonal plus low rank systems: their bilinear discretisation, and n of their steps at once.
+"""Diagonal plus low rank systems: their bilinear discretisation, and how a few conjugate pairs stand for real numbers.
 
 In continuous time x' = (diag(Λ) − P Pᴴ) x + B u, one mode of each conjugate pair being kept. An inner product over the
 whole state is then s · x = 2 Re Σ s_n x_n, a real number, written `paired`. The bilinear rule makes of it
 
     x[t] = Ā x[t−1] + B̄ u[t],   Ā = I + diag(A) − Q S,   (Q S) x = Q (S · x),
 
-again diagonal plus low rank. A step is O(N). So are the n steps Āⁿ, a table of n rows S Āʲ being given: with a = 1 + A,
-
-    Āⁿ = diag(aⁿ) − Σ_{j<n} diag(a^{n−1−j}) Q (S Āʲ),
-
-and two applications of it to the table of n make that of 2n: no dense power is ever formed.
+again diagonal plus low rank.
 """
 
 from typing import NamedTuple
@@ -92,55 +88,3 @@ def as_complex(x: Float[Tensor, "*batch two_modes"]) -> Complex[Tensor, "*batch 
 def as_functional(c: Complex[Tensor, "*batch modes"]) -> Float[Tensor, "*batch two_modes"]:
     """The real row whose product with `as_real` of x is 2 Re Σ c x."""
     return 2 * as_real(c.conj())
-
-
-class PowerTables(NamedTuple):
-    """What n = ``span`` steps of a system need, j and i running over 0 … span − 1 (j to span in ``powers``)."""
-
-    powers: Complex[Tensor, "dim span_and_one modes"]  # aʲ
-    SA: Complex[Tensor, "dim span_rank modes"]  # S Āʲ
-    aQ: Complex[Tensor, "dim span_rank modes"]  # diag(aⁱ) Q, every column a row
-    CA: Complex[Tensor, "dim span modes"]  # C Āʲ
-    AB: Complex[Tensor, "dim span modes"]  # Āⁱ B
-
-
-def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: int) -> PowerTables:
-    """The tables of ``span`` steps, by doubling.
-
-    Args:
-        system: the discrete system.
-        C: output weights.
-        span: how many steps, a power of two.
-
-    Returns:
-        PowerTables; O(span · N) numbers and O(span² · N) operations.
-
-    Numerics: complex128.
-    """
-    A, Q, S, B = (x.to(torch.complex128) for x in system)
-    a = (1 + A)[:, None].expand(-1, span, -1)
-    powers = torch.cat([torch.ones_like(a[:, :1]), a.cumprod(1)], 1)
-    aQ = (powers[:, :-1, None] * Q.mT[:, None]).flatten(1, 2)
-    tables = PowerTables(powers, S, aQ, C.to(A.dtype)[:, None], B[:, None])
-    while (n := tables.AB.shape[1]) < span:
-        rows = torch.cat([tables.SA, tables.CA], 1)
-        SA, CA = times_power(tables, rows, n).split([tables.SA.shape[1], n], 1)
-        a_n, U, V = nth_power(tables, n)
-        AB = a_n[:, None] * tables.AB - combined(paired(V, tables.AB).mT, U)
-        tables = tables._replace(
-            SA=torch.cat([tables.SA, SA], 1), CA=torch.cat([tables.CA, CA], 1), AB=torch.cat([tables.AB, AB], 1)
-        )
-    return tables
-
-
-def nth_power(tables: PowerTables, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """aⁿ, the columns of U as rows, and V, of Āⁿ = diag(aⁿ) − U V, for n up to the tables' span."""
-    rank = tables.SA.shape[1] // tables.AB.shape[1]
-    U = tables.aQ[:, : n * rank].unflatten(1, (n, rank)).flip(1).flatten(1, 2)
-    return tables.powers[:, n], U, tables.SA[:, : n * rank]
-
-
-def times_power(tables: PowerTables, rows: Complex[Tensor, "dim m modes"], n: int) -> Complex[Tensor, "dim m modes"]:
-    """Row vectors times Āⁿ, for n up to the tables' span."""
-    a_n, U, V = nth_power(tables, n)
-    return rows * a_n[:, None] - combined(paired(rows, U), V)

@@ -4,25 +4,31 @@ Everything is imported eagerly, so that a function is never shadowed by the fold
 """
 
 from longwave.ops._dispatch import Choice, explain
+from longwave.ops.block_scan._api import BlockScan, block_scan
 from longwave.ops.cauchy._api import Cauchy, cauchy
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
+from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
 __all__ = [
+    "BlockScan",
     "Cauchy",
     "Choice",
     "DiagonalSSM",
     "GatedLinear",
+    "Krylov",
     "LinearScan",
     "LongConv",
     "Vandermonde",
+    "block_scan",
     "cauchy",
     "diagonal_ssm",
     "explain",
     "gated_linear",
+    "krylov",
     "linear_scan",
     "long_conv",
     "vandermonde",

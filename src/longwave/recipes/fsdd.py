@@ -59,8 +59,14 @@ class FSDDConfig:
         return read(data_root, split=self.split, decimate=decimate, equal_loudness=self.equal_loudness)
 
 
+# Chosen on 270 held-out training recordings (longwave train fsdd --data.held_out 0.1 --data.test false, seed 0; an
+# epoch takes about 80 seconds on one core):
+#   layers  epochs  held out
+#   2       15      95.56 %
+#   2       30      96.67 %  taken
+# With --data.equal_loudness true no better (2 layers, stopped after 7 epochs: 89.3 % against 91.9 %).
 DATA = FSDDConfig()
-MODEL = BackboneConfig(d_model=64, n_layers=4, dropout=0.1)
+MODEL = BackboneConfig(d_model=64, n_layers=2, dropout=0.1)
 OPTIM = OptimConfig(lr=8e-3)
 TRAINER = TrainerConfig(epochs=30, batch_size=20)
 

@@ -69,6 +69,23 @@ def make_inputs(
             "omega": 3 * normal(time, kind=False),
             "w": normal(dim, modes, kind=False).abs().neg() - 0.1 + 3j * normal(dim, modes, kind=False),
         }
+    elif op == "krylov":  # `batch` rows for each matrix, of rank 2
+        weak = 0.3 / modes**0.5
+        tensors = {
+            "A": decay(dim, modes) * (1 + 0j) - 1,
+            "Q": weak * normal(dim, 2, modes, kind=True),
+            "S": weak * normal(dim, 2, modes, kind=True),
+            "v": normal(dim, batch, modes, kind=True),
+        }
+    elif op == "block_scan":  # `time` blocks of 3 positions, `modes` real states
+        tensors = {
+            "u": normal(dim, batch, time, 3, kind=False),
+            "transition": normal(dim, modes, modes, kind=False) / (2 * modes**0.5),
+            "enter": normal(dim, 3, modes, kind=False),
+            "leave": normal(dim, 3, modes, kind=False),
+            "kernel": normal(dim, 3, kind=False),
+            "initial_state": normal(dim, batch, modes, kind=False),
+        }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
     elif op == "long_conv":
