@@ -1,8 +1,8 @@
 """LRU on the Long Range Arena and sequential CIFAR-10.
 
 The optimiser is AdamW. λ, γ and B have a factor of the general learning rate and no decay; everything else decays. The
-rates rise over a tenth of the steps and fall by half a cosine. The paper chose the general learning rate on a
-logarithmic grid, task by task, and its table does not have it.
+rates rise over a tenth of the steps and fall by half a cosine, from and to 0 where the paper has 1e-7. The paper chose
+the general learning rate on a logarithmic grid, task by task, and its table does not have it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from types import MappingProxyType
 from typing import NamedTuple
 
-from longwave.recipes.papers.preset import DECAYED_VECTORS, HELD_OUT, TWO_WAYS, Preset
+from longwave.recipes.papers.preset import DECAYED_VECTORS, HELD_OUT, TWO_MAPS, Preset
 
 __all__ = ["LRU_PRESETS"]
 
@@ -74,7 +74,7 @@ def _preset(name: str, task: _Task) -> Preset:
         optim={"weight_decay": 0.05, "warmup": 0.1, "clip": 0.0, "overrides": {**slow, **DECAYED_VECTORS}},
         trainer={"epochs": task.epochs, "batch_size": task.batch, **(HELD_OUT if image else {})},
         data={"held_out": 0.1} if image else {},
-        deviations=(_NO_RATE, *((TWO_WAYS,) if task.bidirectional else ())),
+        deviations=(_NO_RATE, *((TWO_MAPS,) if task.bidirectional else ())),
     )
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["DECAYED", "DECAYED_VECTORS", "FREE_RATE", "HELD_OUT", "TWO_WAYS", "Preset", "Settings", "own_dynamics"]
+__all__ = [
+    "DECAYED",
+    "DECAYED_VECTORS",
+    "FREE_RATE",
+    "HELD_OUT",
+    "SOFTPLUS",
+    "TWO_MAPS",
+    "TWO_WAYS",
+    "Preset",
+    "Settings",
+    "own_dynamics",
+]
 
 Settings = Mapping[str, Any]
 
@@ -56,7 +67,10 @@ DECAYED_VECTORS: Settings = MappingProxyType({"*.bias": DECAYED, "*norm.weight":
 # Where a paper keeps a tenth of the training set and reports the test accuracy of the best epoch on it.
 HELD_OUT: Settings = MappingProxyType({"best": True, "monitor": "accuracy"})
 
+# What several presets do otherwise than their papers.
 TWO_WAYS = "each direction has a system and an output map of its own, where the paper's differ in C alone"
+TWO_MAPS = "each direction has an output map of its own"
+SOFTPLUS = "dt is trained as a logarithm, where the published code trains it through a softplus"
 
 
 def own_dynamics(systems: int) -> str:

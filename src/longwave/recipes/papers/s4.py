@@ -10,7 +10,15 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import NamedTuple
 
-from longwave.recipes.papers.preset import DECAYED_VECTORS, FREE_RATE, HELD_OUT, TWO_WAYS, Preset, own_dynamics
+from longwave.recipes.papers.preset import (
+    DECAYED_VECTORS,
+    FREE_RATE,
+    HELD_OUT,
+    SOFTPLUS,
+    TWO_WAYS,
+    Preset,
+    own_dynamics,
+)
 
 __all__ = ["S4_PRESETS"]
 
@@ -100,7 +108,7 @@ def _preset(task: _Task) -> Preset:
         },
         trainer={"epochs": task.epochs, "batch_size": task.batch, **(HELD_OUT if task.held_out else {})},
         data={"held_out": task.held_out} if task.held_out else {},
-        deviations=(TWO_WAYS, *shared, "B_clip limits |B|, where the published code clips Im B"),
+        deviations=(TWO_WAYS, *shared, SOFTPLUS, "B_clip limits |B|, where the published code clips Im B"),
     )
 
 

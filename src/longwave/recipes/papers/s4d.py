@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from longwave.recipes.papers.preset import DECAYED_VECTORS, HELD_OUT, TWO_WAYS, Preset, Settings, own_dynamics
+from longwave.recipes.papers.preset import DECAYED_VECTORS, HELD_OUT, SOFTPLUS, TWO_WAYS, Preset, Settings, own_dynamics
 
 __all__ = ["S4D_PRESETS"]
 
@@ -70,7 +70,7 @@ S4D_PRESETS = MappingProxyType(
             },
             trainer={"epochs": 100, "batch_size": 50, **HELD_OUT},
             data={"held_out": 0.1},
-            deviations=(TWO_WAYS, own_dynamics(1)),
+            deviations=(TWO_WAYS, own_dynamics(1), SOFTPLUS),
         ),
     }
 )

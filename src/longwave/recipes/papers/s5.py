@@ -71,11 +71,14 @@ def _groups(task: _Task) -> Settings:
 
 def _deviations(task: _Task, *, both_ways: bool) -> tuple[str, ...]:
     average = f"batch norm's running averages have momentum 0.9, where the paper has {task.momentum}"
+    drawn = "C begins as for the other tasks, where the paper draws it from a standard normal"
     return (
         *((TWO_WAYS,) if both_ways else ()),
+        "Re Λ is trained as a logarithm, where the paper trains it as it is",
         "the GLU has two maps, where the paper's gates the activations themselves",
         "a last norm stands before the decoder",
         *(() if task.momentum == 0.9 else (average,)),
+        *((drawn,) if task.groups == "BandCdecay" else ()),
     )
 
 
