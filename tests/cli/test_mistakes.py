@@ -49,6 +49,9 @@ MISTAKES = {
     "train copying --seed -1 --run HERE/new": (1, "seed.*-1"),
     "evaluate HERE/run --part held_out": (1, "no held-out part"),
     "evaluate HERE/run --rate 0": (1, "rate"),
+    "train smnist --preset s5-mnist": (1, "did you mean 's5-smnist'"),
+    "train smnist --preset rtf-copying": (1, "for the recipe copying, not for smnist"),
+    "recipes --preset s5-mnist": (1, "did you mean 's5-smnist'"),
     # the user's files
     "predict HERE/run HERE/none.npy": (1, "none.npy.*No such file"),
     "predict HERE/run HERE/x.txt": (1, r"not an .npy or .npz file"),

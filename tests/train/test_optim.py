@@ -53,6 +53,13 @@ def test_the_first_override_that_fits_holds(model):
     assert [(group["lr"], group["weight_decay"]) for group in groups[:2]] == [(0.1, 0.0), (0.2, 0.3)]
 
 
+def test_an_override_may_follow_the_general_rate_and_decay(model):
+    overrides = {"*.log_dt": GroupConfig(lr_factor=0.25), "*.bias": GroupConfig(weight_decay=None)}
+    optim = OptimConfig(lr=0.5, weight_decay=0.125, overrides=overrides)
+    groups = parameter_groups(model, model.slow_parameters(), optim)
+    assert [(group["lr"], group["weight_decay"]) for group in groups[:2]] == [(0.125, 0.0), (0.5, 0.125)]
+
+
 def test_an_override_that_fits_nothing_is_refused(model):
     optim = OptimConfig(overrides={"*.log_td": GroupConfig(lr=0.1)})
     with pytest.raises(ConfigError, match=r"'\*\.log_td' fits no parameter.*did you mean 'backbone.*\.log_dt'"):
@@ -99,6 +106,8 @@ def test_constant_schedule_rises_and_stays():
         (lambda: OptimConfig(plateau_patience=-1), "plateau_patience"),
         (lambda: GroupConfig(lr=-1.0), "lr"),
         (lambda: GroupConfig(lr=1.0, weight_decay=-1.0), "weight_decay"),
+        (lambda: GroupConfig(lr_factor=-1.0), "lr_factor"),
+        (lambda: GroupConfig(lr=1.0, lr_factor=0.5), "lr_factor"),
         (lambda: TrainerConfig(epochs=0), "epochs"),
         (lambda: TrainerConfig(devices=0), "devices"),
         (lambda: TrainerConfig(num_nodes=0), "num_nodes"),

@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -20,11 +20,30 @@ class Parser(ArgumentParser):
         prog: what the user calls it with.
         usage: how; None lists every option.
         description: what it is for.
+        exit_on_error: false: a mistake is an ArgumentError.
+        logger: jsonargparse's; with this and the next it makes parsers for dataclasses within values.
+        parser_mode: jsonargparse's name of the format of values.
     """
 
-    def __init__(self, *, prog: str | None = None, usage: str | None = None, description: str | None = None) -> None:
-        # Of an option's name all is wanted: half of it may fit another one tomorrow.
-        super().__init__(prog=prog, usage=usage, description=description, allow_abbrev=False)
+    def __init__(
+        self,
+        *,
+        prog: str | None = None,
+        usage: str | None = None,
+        description: str | None = None,
+        exit_on_error: bool = True,
+        logger: Any = False,
+        parser_mode: str = "yaml",
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            exit_on_error=exit_on_error,
+            logger=logger,
+            parser_mode=parser_mode,
+            allow_abbrev=False,  # of an option's name all is wanted: half of it may fit another one tomorrow
+        )
 
     def add_choices(self, what: str, choices: Mapping[str, str]) -> None:
         """Demand one of some words, which --help lists with a line each."""
@@ -34,6 +53,8 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong, which name may have been meant, and how to see all of them."""
+        if not self.exit_on_error:
+            super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         command = parser.prog.replace(" [options]", "")
         text = re.sub(r"(?<=required: )(\w+\.)", r"--\1", " ".join(message.split()).rstrip("."))

@@ -8,6 +8,7 @@ from typing import Any
 
 from longwave.cli.mixers import as_mixer_options, check_mixer_options, describe_mixer_options
 from longwave.cli.parser import Parser
+from longwave.recipes.papers import preset_for
 
 __all__ = ["recipe_parser", "settings_of"]
 
@@ -23,26 +24,30 @@ def settings_of(
     Args:
         recipe: a function with keyword arguments; the fields of those that are dataclasses are options, too.
         words: the options, such as ``["--optim.lr", "0.01"]``.
-        prog: what the recipe is called with, for messages.
-        presets: defaults that depend on the data and the mixer; what the words say goes before them.
+        prog: what the recipe is called with, for messages; its last word is the recipe's name.
+        presets: defaults that depend on the data and the mixer. A paper's preset, ``--preset``, goes before them; a
+            file of settings before that; and what the words say before everything.
 
     Returns:
         An argument by name; dataclasses are built and their values checked.
 
     Raises:
-        LongwaveError: a value is out of its range.
+        LongwaveError: a value is out of its range, or the preset is unknown or of another recipe.
         SystemExit: a word is wrong (2), or asked for help (0).
     """
     parser = recipe_parser(recipe, prog)
     words = as_mixer_options(words, parser)
+    preset = _preset(words)
+    chosen = preset_for(prog.split()[-1], preset).defaults(preset) if preset else {}
+    parser.set_defaults(chosen)
     if presets is not None:
         asked = parser.parse_args([word for word in words if word not in ("-h", "--help")])
-        parser.set_defaults(dict(presets(parser.instantiate(asked).data, asked.model.mixer)))
+        parser.set_defaults(dict(presets(parser.instantiate(asked).data, asked.model.mixer)) | chosen)
     settings = parser.parse_args(words)
     if "model" in settings:
         check_mixer_options(settings, parser)
     named = parser.instantiate(settings)
-    return {name: value for name, value in named.items() if name not in ("config", "recipe")}
+    return {name: value for name, value in named.items() if name not in ("config", "preset", "recipe")}
 
 
 def recipe_parser(recipe: Callable[..., Any], prog: str) -> Parser:
@@ -50,8 +55,19 @@ def recipe_parser(recipe: Callable[..., Any], prog: str) -> Parser:
     parser = Parser(prog=prog, usage=f"{prog} [options]")
     parser.add_function_arguments(recipe, as_group=False)
     parser.add_argument("--config", action="config", help="take settings from a file, such as a run's config.yaml")
+    parser.add_argument("--preset", metavar="NAME", help="defaults from a paper; longwave recipes lists them")
     # A run's config.yaml begins with the recipe's name: that of another one is refused.
     parser.add_argument("--recipe", choices=[prog.split()[-1]], default=prog.split()[-1], help=SUPPRESS)
     parser.description = next(iter((recipe.__doc__ or "").splitlines()), None)
     describe_mixer_options(parser)
     return parser
+
+
+def _preset(words: list[str]) -> str:
+    """The preset that the words name, before they can be parsed: the defaults of all others depend on it."""
+    named = ""
+    for position, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option == "--preset":
+            named = value or "".join(words[position + 1 : position + 2])
+    return named

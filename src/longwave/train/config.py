@@ -15,19 +15,34 @@ class GroupConfig:
     """The settings of the parameters that a name pattern picks out.
 
     Args:
-        lr: peak learning rate.
-        weight_decay: decoupled weight decay.
+        lr: peak learning rate; None: ``lr_factor`` times ``lr`` of the `OptimConfig`.
+        weight_decay: decoupled weight decay; None: that of the matrices.
+        lr_factor: see ``lr``.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of its range, or lr_factor stands beside an lr.
+
+    Example:
+        >>> GroupConfig(lr_factor=0.25).resolved(OptimConfig(lr=4e-3, weight_decay=0.05))
+        (0.001, 0.0)
     """
 
-    lr: float
-    weight_decay: float = 0.0
+    lr: float | None = None
+    weight_decay: float | None = 0.0
+    lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.lr >= 0, f"lr must not be negative (0: not trained), got {self.lr}")
-        _require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
+        for name in ("lr", "weight_decay", "lr_factor"):
+            value = getattr(self, name)
+            zero = "" if name == "weight_decay" else " (0: not trained)"
+            _require(value is None or value >= 0, f"{name} must not be negative{zero}, got {value}")
+        one = self.lr is None or self.lr_factor == 1
+        _require(one, f"lr_factor is of the general lr: give lr={self.lr} or lr_factor={self.lr_factor}, not both")
+
+    def resolved(self, optim: OptimConfig) -> tuple[float, float]:
+        """The learning rate and the weight decay, beside those of most parameters."""
+        lr = self.lr_factor * optim.lr if self.lr is None else self.lr
+        return lr, optim.weight_decay if self.weight_decay is None else self.weight_decay
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class OptimConfig:
             names has not improved for more than ``plateau_patience`` epochs.
         plateau_factor: by how much the learning rates shrink on a plateau, between 0 and 1.
         plateau_patience: epochs without improvement that are waited for.
-        overrides: other settings for some parameters, {name pattern: {lr, weight_decay}}, as
+        overrides: other settings for some parameters, {name pattern: {lr or lr_factor, weight_decay}}, as
             {"*.log_dt": {"lr": 1e-4}}. ``*`` stands for anything; the first pattern that fits a name holds.
 
     Raises:

@@ -55,14 +55,18 @@ def group_names(model: nn.Module, slow: tuple[str, ...], optim: OptimConfig) -> 
 def gather(model: nn.Module, groups: dict[str, str], optim: OptimConfig) -> list[dict[str, Any]]:
     """The parameters of groups that :func:`group_names` made, perhaps before the model was split among processes."""
     settings = {
-        **{pattern: {"lr": group.lr, "weight_decay": group.weight_decay} for pattern, group in optim.overrides.items()},
-        "slow": {"lr": optim.slow_lr, "weight_decay": 0.0},
-        "matrices": {"lr": optim.lr, "weight_decay": optim.weight_decay},
-        "vectors": {"lr": optim.lr, "weight_decay": 0.0},
+        **{pattern: group.resolved(optim) for pattern, group in optim.overrides.items()},
+        "slow": (optim.slow_lr, 0.0),
+        "matrices": (optim.lr, optim.weight_decay),
+        "vectors": (optim.lr, 0.0),
     }
     named = dict(model.named_parameters())
     members = {kind: [named[name] for name, group in groups.items() if group == kind] for kind in settings}
-    return [{"name": kind, "params": members[kind], **settings[kind]} for kind in settings if members[kind]]
+    return [
+        {"name": kind, "params": members[kind], "lr": lr, "weight_decay": decay}
+        for kind, (lr, decay) in settings.items()
+        if members[kind]
+    ]
 
 
 def schedule(optim: OptimConfig, steps: int) -> Callable[[int], float]:
