@@ -62,7 +62,7 @@ def rtf() -> list[measure.Row]:
     """RTF of order 64 and of order 1,024."""
     rows = []
     for shape in SHAPES:
-        small, large = (RTF(D_MODEL, order, l_max=shape[1]) for order in (64, 1024))
+        small, large = (RTF(D_MODEL, order, l_max=max(2048, shape[1])) for order in (64, 1024))
         rows += against("RTF(128), order 64,", small, {"RTF of order 1,024": large}, shape)
     return rows
 
