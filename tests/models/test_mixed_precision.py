@@ -11,7 +11,7 @@ from longwave.layers import MIXERS, dss, lru, rtf, s4d, s5
 from longwave.models import BackboneConfig, Head
 
 # mixer -> the operation that runs its system, where the mixer finds it, and how many tensors go in and out at least.
-# LSSL and S4 run on no operation, S4 in 64 bits: they are among the mixers of test_the_system_loses_nothing.
+# LMU, LSSL and S4 run on no operation, S4 in 64 bits: they are among the mixers of test_the_system_loses_nothing.
 SYSTEMS = {
     "DSS": (dss, "diagonal_ssm", 4),
     "S4D": (s4d, "diagonal_ssm", 4),

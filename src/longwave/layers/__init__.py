@@ -7,6 +7,7 @@ from longwave.layers.base import LTIMixer, LTIState, Mixer, map_state
 from longwave.layers.block import Block
 from longwave.layers.dss import DSS
 from longwave.layers.hippo import HiPPO, HiPPOState
+from longwave.layers.lmu import LMU
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
 from longwave.layers.rtf import RTF
@@ -16,11 +17,12 @@ from longwave.layers.s5 import S5
 
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
-    {"LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
+    {"LMU": LMU, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
 )
 
 __all__ = [
     "DSS",
+    "LMU",
     "LRU",
     "LSSL",
     "MIXERS",
