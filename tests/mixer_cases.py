@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from longwave.layers import MIXERS, Mixer
+from longwave.layers import MIXERS, LTIMixer, Mixer
 
 WIDTH = 4
 
@@ -31,7 +31,7 @@ class MixerCase:
 
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        return precision if self.mixer in ("LMU", "LSSL", "RTF") else precision.to_complex()
+        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF") else precision.to_complex()
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
@@ -89,6 +89,8 @@ MIXER_CASES = (
         "LMU",
         {"d_state": 5, "theta": 4.5, "learned": True, "output": None, "dropout": 0.5},
     ),
+    MixerCase("LMUCell", "LMUCell", {"d_state": 6}, long=True, rate=False, slow=False),
+    MixerCase("LMUCell-memories", "LMUCell", {"d_state": 3, "theta": 4.5, "memories": 2}, rate=False, slow=False),
     MixerCase("LSSL", "LSSL", {"d_state": 6}, long=True),
     MixerCase("LSSL-learned-backward-euler", "LSSL", {"d_state": 5, "learned": True, "alpha": 1.0}),
     MixerCase(
@@ -97,3 +99,6 @@ MIXER_CASES = (
         {"d_state": 3, "learned": True, "dt_min": 0.1, "dt_max": 0.5, "output": None, "dropout": 0.5},
     ),
 )
+
+# The rows whose mixers are linear and time-invariant: they have a kernel, matrices and a cache of their system.
+LTI_CASES = tuple(case for case in MIXER_CASES if issubclass(MIXERS[case.mixer], LTIMixer))

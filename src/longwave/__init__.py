@@ -20,6 +20,7 @@ _PUBLIC = {
     "LRU": "layers",
     "LSSL": "layers",
     "LMU": "layers",
+    "LMUCell": "layers",
     "HiPPO": "layers",
     "Block": "layers",
     "Backbone": "models",
@@ -42,7 +43,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, Mixer
+    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

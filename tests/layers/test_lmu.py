@@ -1,4 +1,7 @@
-"""LMU: its matrices against the paper's, LegT's and SciPy's, its delay against Padé's approximants and held waves."""
+"""LMU: its matrices against the paper's, LegT's and SciPy's, its delay against Padé's approximants and held waves.
+
+LMUCell: the paper's equations, in NumPy.
+"""
 
 import math
 
@@ -7,8 +10,8 @@ import pytest
 import torch
 from scipy import interpolate, signal, special
 
-from longwave.errors import ConfigError
-from longwave.layers import LMU
+from longwave.errors import ConfigError, UnsupportedError
+from longwave.layers import LMU, LMUCell, LMUCellState
 from longwave.math import legt, lmu
 
 
@@ -133,3 +136,80 @@ def test_extreme_windows_stay_stable(theta: float) -> None:
 def test_impossible_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LMU(4, **options)
+    with pytest.raises(ConfigError, match=message):
+        LMUCell(4, **options)
+
+
+def published_cell(layer: LMUCell, x: np.ndarray, h: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The paper's equations for one sequence, m as (memories, N)."""
+    A, B = (matrix / layer.theta for matrix in published(layer.d_state))
+    A, B, *_ = signal.cont2discrete((A, B, np.ones((1, layer.d_state)), [[0]]), 1.0, method="zoh")
+    p = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    ys = []
+    for x_t in x:
+        u = p["e_x"] @ x_t + p["e_h"] @ h + p["e_m"] @ m.ravel()
+        m = np.stack([A @ m[i] + B[:, 0] * u[i] for i in range(len(u))])
+        h = np.tanh(p["W_x"] @ x_t + p["W_h"] @ h + p["W_m"] @ m.ravel())
+        ys.append(h)
+    return np.stack(ys), h, m
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"d_state": 6, "theta": 3.5}, {"d_state": 6, "theta": 50.0, "memories": 3}])
+def test_the_cell_is_the_published_recurrence(options: dict) -> None:
+    torch.manual_seed(0)
+    layer = LMUCell(5, **options).double()
+    layer.e_m.normal_(std=0.1 / layer.d_state)
+    x = torch.randn(2, 100, 5, dtype=torch.float64)
+    start = LMUCellState(*(torch.randn_like(s) for s in layer.initial_state(2)))
+    y, state = layer.prefill(x, start)
+    for row in range(2):
+        expected = published_cell(layer, x[row].numpy(), start.h[row].numpy(), start.m[row].numpy())
+        for value, truth in zip((y[row], state.h[row], state.m[row]), expected, strict=True):
+            np.testing.assert_allclose(value, truth, rtol=0, atol=1e-10 * abs(truth).max())
+
+
+@torch.no_grad()
+def test_a_cell_whose_memory_hears_x_alone_holds_the_linear_memory() -> None:
+    cell, bank = LMUCell(3, 8, theta=20.0, memories=3).double(), LMU(3, 8, theta=20.0).double()
+    cell.e_x.copy_(torch.eye(3))
+    cell.e_h.zero_()
+    x = torch.randn(2, 50, 3, dtype=torch.float64)
+    torch.testing.assert_close(cell.prefill(x)[1].m, bank.prefill(x)[1].x)
+
+
+def test_the_cell_begins_as_published() -> None:
+    torch.manual_seed(0)
+    layer = LMUCell(100, 200)
+    for weights in (layer.W_x, layer.W_h, layer.W_m):
+        # Xavier; the variance of n normal numbers deviates by √(2/n) of itself.
+        assert abs(weights.var() * sum(weights.shape) / 2 - 1) < 5 * math.sqrt(2 / weights.numel())
+    for weights in (layer.e_x, layer.e_h):
+        assert 0.9 * math.sqrt(3 / 100) < weights.abs().max() <= math.sqrt(3 / 100)
+    assert not layer.e_m.any()
+    assert sum(p.numel() for p in layer.parameters()) == 2 * 100**2 + 100 * 200 + 2 * 100 + 200
+
+
+@torch.no_grad()
+def test_the_memory_of_a_cell_keeps_its_precision() -> None:
+    """It is no parameter: .float() does not round it for good."""
+    torch.manual_seed(0)
+    layer = LMUCell(3, 8)
+    x = torch.randn(1, 20, 3, dtype=torch.float64)
+    y = layer.double()(x)
+    assert torch.equal(layer.float().double()(x), y)
+    layer.W_x.mul_(2)
+    assert not torch.equal(layer(x), y)
+
+
+def test_a_cell_has_no_rate() -> None:
+    layer = LMUCell(3, 4)
+    with pytest.raises(UnsupportedError, match=r"rate=2.0.*over positions"):
+        layer(torch.zeros(1, 5, 3), rate=2.0)
+    with pytest.raises(UnsupportedError, match=r"rate=0.5"):
+        layer.step(torch.zeros(1, 3), layer.initial_state(1), rate=0.5)
+
+
+def test_a_cell_has_one_memory_or_more() -> None:
+    with pytest.raises(ConfigError, match="memories=0"):
+        LMUCell(4, memories=0)

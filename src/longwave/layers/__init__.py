@@ -8,6 +8,7 @@ from longwave.layers.block import Block
 from longwave.layers.dss import DSS
 from longwave.layers.hippo import HiPPO, HiPPOState
 from longwave.layers.lmu import LMU
+from longwave.layers.lmu_cell import LMUCell, LMUCellState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
 from longwave.layers.rtf import RTF
@@ -17,7 +18,7 @@ from longwave.layers.s5 import S5
 
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
-    {"LMU": LMU, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
+    {"LMU": LMU, "LMUCell": LMUCell, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
 )
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "Block",
     "HiPPO",
     "HiPPOState",
+    "LMUCell",
+    "LMUCellState",
     "LTIMixer",
     "LTIState",
     "Mixer",
