@@ -165,6 +165,19 @@ def test_packed_sequences_are_those_sequences(case: MixerCase) -> None:
 
 
 @every_mixer
+def test_packed_rows_may_be_padded(case: MixerCase) -> None:
+    layer, x, lengths = case.build(torch.float64), inputs(30, torch.float64), torch.tensor([20, 0])
+    reset = torch.zeros(2, 30, dtype=torch.bool)
+    reset[:, [7, 20, 25]] = True
+    start = random_state(layer, 2)
+    y, state = layer.prefill(x, start, lengths=lengths, reset=reset)
+    alone, final = layer.prefill(x[:1, 7:20])
+    torch.testing.assert_close(y[:1, 7:20], alone)
+    assert_states_close(map_state(lambda s: s[:1], state), final)
+    assert_states_close(map_state(lambda s: s[1:], state), map_state(lambda s: s[1:], start))
+
+
+@every_mixer
 def test_outputs_depend_on_their_own_row_and_past_only(case: MixerCase) -> None:
     layer, x = case.build(torch.float64), inputs(12, torch.float64, batch=3).requires_grad_()
     (gradient,) = torch.autograd.grad(layer(x)[1, 7].sum(), x)
