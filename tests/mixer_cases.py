@@ -5,20 +5,24 @@ from typing import Any
 
 import torch
 
-from longwave.layers import MIXERS, Mixer
+from longwave.layers import MIXERS, LTIMixer, Mixer
 
 WIDTH = 4
 
 
 @dataclass(frozen=True)
 class MixerCase:
-    """A mixer and its options; ``long`` cases also run at the full length of 16,384. ``rate=False``: it has none."""
+    """A mixer and its options; ``long`` cases also run at the full length of 16,384.
+
+    ``rate=False``: it has none; ``slow=False``: no parameter of it sets a time scale.
+    """
 
     id: str
     mixer: str
     options: dict[str, Any] = field(default_factory=dict)
     long: bool = False
     rate: bool = True
+    slow: bool = True
 
     @property
     def by_fft(self) -> bool:
@@ -27,7 +31,7 @@ class MixerCase:
 
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        return precision if self.mixer in ("LSSL", "RTF") else precision.to_complex()
+        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF") else precision.to_complex()
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
@@ -78,6 +82,15 @@ MIXER_CASES = (
     MixerCase("LRU", "LRU", {"d_state": 6}, long=True),
     MixerCase("LRU-slow-no-output", "LRU", {"d_state": 3, "r_min": 0.999, "r_max": 0.9999, "output": None}, long=True),
     MixerCase("LRU-linear", "LRU", {"d_state": 5, "max_phase": 0.3, "output": "linear", "dropout": 0.5}),
+    MixerCase("LMU", "LMU", {"d_state": 6}, long=True, slow=False),
+    MixerCase("LMU-short-linear", "LMU", {"d_state": 3, "theta": 1.5, "output": "linear"}, slow=False),
+    MixerCase(
+        "LMU-learned-no-output",
+        "LMU",
+        {"d_state": 5, "theta": 4.5, "learned": True, "output": None, "dropout": 0.5},
+    ),
+    MixerCase("LMUCell", "LMUCell", {"d_state": 6}, long=True, rate=False, slow=False),
+    MixerCase("LMUCell-memories", "LMUCell", {"d_state": 3, "theta": 4.5, "memories": 2}, rate=False, slow=False),
     MixerCase("LSSL", "LSSL", {"d_state": 6}, long=True),
     MixerCase("LSSL-learned-backward-euler", "LSSL", {"d_state": 5, "learned": True, "alpha": 1.0}),
     MixerCase(
@@ -86,3 +99,6 @@ MIXER_CASES = (
         {"d_state": 3, "learned": True, "dt_min": 0.1, "dt_max": 0.5, "output": None, "dropout": 0.5},
     ),
 )
+
+# The rows whose mixers are linear and time-invariant: they have a kernel, matrices and a cache of their system.
+LTI_CASES = tuple(case for case in MIXER_CASES if issubclass(MIXERS[case.mixer], LTIMixer))

@@ -19,6 +19,8 @@ _PUBLIC = {
     "RTF": "layers",
     "LRU": "layers",
     "LSSL": "layers",
+    "LMU": "layers",
+    "LMUCell": "layers",
     "HiPPO": "layers",
     "Block": "layers",
     "Backbone": "models",
@@ -41,7 +43,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, Mixer
+    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

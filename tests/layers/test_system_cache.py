@@ -10,9 +10,9 @@ from torch import nn
 
 from longwave.layers import LTIMixer
 from longwave.layers.cache import SystemCache
-from mixer_cases import MIXER_CASES, MixerCase
+from mixer_cases import LTI_CASES, MixerCase
 
-every_mixer = pytest.mark.parametrize("case", MIXER_CASES, ids=lambda case: case.id)
+every_mixer = pytest.mark.parametrize("case", LTI_CASES, ids=lambda case: case.id)
 
 
 def optimizer_step(layer: LTIMixer) -> None:
@@ -87,7 +87,7 @@ def test_every_change_of_a_parameter_is_seen(case: MixerCase, change: str) -> No
         assert all(torch.equal(a, b) for a, b in zip(after, layer.discretize(), strict=True))
 
 
-@pytest.mark.parametrize("case", [c for c in MIXER_CASES if c.rate], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [c for c in LTI_CASES if c.rate], ids=lambda case: case.id)
 def test_the_key_holds_rate_and_precision(case: MixerCase) -> None:
     layer = case.build()
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_inference_mode(case: MixerCase) -> None:
 
 
 def test_frozen_parameters_still_pass_gradients_to_their_input() -> None:
-    layer, x = MIXER_CASES[0].build().requires_grad_(False), torch.randn(1, 5, 4, requires_grad=True)
+    layer, x = LTI_CASES[0].build().requires_grad_(False), torch.randn(1, 5, 4, requires_grad=True)
     with torch.inference_mode():
         layer(x)
     layer(x).sum().backward()
@@ -147,7 +147,7 @@ def test_the_cache_is_not_part_of_the_layer(case: MixerCase) -> None:
 
 
 def test_parametrized_parameters_are_not_kept_too_long() -> None:
-    layer = MIXER_CASES[0].build()
+    layer = LTI_CASES[0].build()
     nn.utils.parametrizations.weight_norm(layer, "D", dim=0)
     with torch.no_grad():
         before = layer.system().D

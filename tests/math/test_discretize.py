@@ -10,7 +10,18 @@ from scipy.linalg import expm, expm_cond
 from scipy.signal import cont2discrete
 
 from longwave.errors import ConfigError
-from longwave.math import DENSE_DISCRETIZATIONS, DISCRETIZATIONS, bilinear, dense_gbt, expm1, exprel, gbt, legs, zoh
+from longwave.math import (
+    DENSE_DISCRETIZATIONS,
+    DISCRETIZATIONS,
+    bilinear,
+    dense_gbt,
+    dense_zoh,
+    expm1,
+    exprel,
+    gbt,
+    legs,
+    zoh,
+)
 
 EPS = torch.finfo(torch.float64).eps
 REAL = [0.0, -1e-300, -1e-16, -1e-8, -1e-3, -0.0999999, -0.1000001, -1.0, -30.0, 1e-8, 0.5, 3.0]
@@ -222,3 +233,12 @@ def test_alpha_is_a_weight(alpha):
 def test_dense_discretisation_passes_gradcheck(rule):
     dt, A, B = (x[:1].requires_grad_() for x in dense_bank())
     assert torch.autograd.gradcheck(DENSE_DISCRETIZATIONS[rule], (dt, A, B))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_zoh_of_fixed_matrices_passes_gradcheck_twice(dtype):
+    dt, A, B = dense_bank()
+    dt, A, B = dt.requires_grad_(), A.to(dtype), B.to(dtype)
+    A, B = (A * (1 + 1j), B * (2 - 1j)) if dtype.is_complex else (A, B)
+    assert torch.autograd.gradcheck(lambda dt: dense_zoh(dt, A, B), dt)
+    assert torch.autograd.gradgradcheck(lambda dt: dense_zoh(dt, A, B), dt)

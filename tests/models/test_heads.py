@@ -33,6 +33,8 @@ READS = {
 OPTIONS = list(itertools.product(MIXERS, READS, ["layer", "batch"]))
 every_option = pytest.mark.parametrize(("mixer", "read", "norm"), OPTIONS)
 OPTION_NAMES = {
+    "LMU": {"d_state": 4},
+    "LMUCell": {"d_state": 4},
     "LSSL": {"d_state": 4},
     "S4": {"d_state": 4},
     "DSS": {"d_state": 4},

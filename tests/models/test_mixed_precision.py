@@ -7,11 +7,11 @@ import torch
 from test_heads import READS
 from torch import Tensor
 
-from longwave.layers import MIXERS, dss, lru, rtf, s4d, s5
+from longwave.layers import MIXERS, LTIMixer, dss, lru, rtf, s4d, s5
 from longwave.models import BackboneConfig, Head
 
 # mixer -> the operation that runs its system, where the mixer finds it, and how many tensors go in and out at least.
-# LSSL and S4 run on no operation, S4 in 64 bits: they are among the mixers of test_the_system_loses_nothing.
+# LMU, LMUCell, LSSL and S4 run on no operation, S4 in 64 bits: test_the_system_loses_nothing has them too.
 SYSTEMS = {
     "DSS": (dss, "diagonal_ssm", 4),
     "S4D": (s4d, "diagonal_ssm", 4),
@@ -59,7 +59,8 @@ def test_the_system_runs_in_32_bits(mixer: str, read: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_the_system_loses_nothing(mixer: str) -> None:
     """Without a matrix after it, a mixer gives the very same numbers, forward, streaming and backward."""
-    layer, x = MIXERS[mixer](16, d_state=8, output=None), torch.randn(4, 50, 16)  # pyright: ignore
+    options = {"output": None} if issubclass(MIXERS[mixer], LTIMixer) else {}
+    layer, x = MIXERS[mixer](16, d_state=8, **options), torch.randn(4, 50, 16)  # pyright: ignore
     y, (y_t, _) = layer(x), layer.step(x[:, 0], layer.initial_state(4))
     expected = torch.autograd.grad(y.square().sum(), layer.parameters())
     with mixed:

@@ -7,6 +7,8 @@ from longwave.layers.base import LTIMixer, LTIState, Mixer, map_state
 from longwave.layers.block import Block
 from longwave.layers.dss import DSS
 from longwave.layers.hippo import HiPPO, HiPPOState
+from longwave.layers.lmu import LMU
+from longwave.layers.lmu_cell import LMUCell, LMUCellState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
 from longwave.layers.rtf import RTF
@@ -16,11 +18,12 @@ from longwave.layers.s5 import S5
 
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
-    {"LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
+    {"LMU": LMU, "LMUCell": LMUCell, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
 )
 
 __all__ = [
     "DSS",
+    "LMU",
     "LRU",
     "LSSL",
     "MIXERS",
@@ -31,6 +34,8 @@ __all__ = [
     "Block",
     "HiPPO",
     "HiPPOState",
+    "LMUCell",
+    "LMUCellState",
     "LTIMixer",
     "LTIState",
     "Mixer",

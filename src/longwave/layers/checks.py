@@ -16,6 +16,12 @@ def check_positive(argument: str, value: object) -> None:
         raise ConfigError(f"{argument}={value!r} must be a positive integer")
 
 
+def check_duration(argument: str, value: float) -> None:
+    """A window or a step must take time."""
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{argument}={value} must be positive and finite")
+
+
 def check_rate(rate: float) -> None:
     """The sampling rate is a ratio to that of training."""
     if not (math.isfinite(rate) and rate > 0):

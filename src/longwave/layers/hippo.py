@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
-from longwave.layers.checks import check_positive
+from longwave.layers.checks import check_duration, check_positive
 from longwave.layers.options import choose
 from longwave.math import BASES, DENSE_DISCRETIZATIONS, MEASURES, legendre_basis
 from longwave.ops import linear_scan
@@ -69,9 +69,8 @@ class HiPPO(nn.Module):
         check_positive("N", N)
         choose("measure", measure, MEASURES)
         choose("discretization", discretization, DENSE_DISCRETIZATIONS)
-        for name, value in (("theta", theta), ("dt", dt)):
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name}={value} must be positive and finite")
+        check_duration("theta", theta)
+        check_duration("dt", dt)
         self.N, self.measure, self.discretization, self.theta, self.dt = N, measure, discretization, theta, dt
         # Plain attributes: a buffer would be rounded by .float(), and a state is float64 whatever the model.
         self._fixed = _gauss(N) if measure == "legs" else self._system()

@@ -28,6 +28,7 @@ from longwave.math.hippo import (
     legs_nplr,
     legt,
     legt_nplr,
+    lmu,
 )
 from longwave.math.rational import Rational, to_rational
 from longwave.math.spectrum import SPECTRA, ring, s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
@@ -67,6 +68,7 @@ __all__ = [
     "legs_nplr",
     "legt",
     "legt_nplr",
+    "lmu",
     "log_uniform",
     "ring",
     "s4d_inv",

@@ -92,8 +92,8 @@ def legt(N: int) -> HiPPO:
 
     Source: Gu et al. 2020 (HiPPO), Theorem 1. S4's code has half of A and of B: a window of length 2.
 
-    Not to be confused with `legs`, the whole past; nor with the matrices of the LMU (Voelker et al. 2019), the same
-    system in coordinates that are not orthonormal: T A T⁻¹ and T B, T = diag((−1)^n r_n).
+    Not to be confused with `legs`, the whole past; nor with `lmu`, the same system in coordinates that are not
+    orthonormal: T A T⁻¹ and T B, T = diag((−1)^n r_n).
 
     Example:
         >>> legt(2).A
@@ -104,6 +104,40 @@ def legt(N: int) -> HiPPO:
     rr = torch.outer(r, r)
     sign = _alternating(N)
     return HiPPO(-rr.tril() - (rr * torch.outer(sign, sign)).triu(1), B=r)
+
+
+def lmu(N: int) -> HiPPO:
+    """The LMU's delay memory: `legt` in the coordinates in which the Legendre polynomials themselves read it.
+
+    A_ij = −(2i+1) for i < j,  (2i+1)(−1)^{i−j+1} for i ≥ j;  B_i = (2i+1)(−1)^i. With P̃_i(s) = P_i(2s − 1),
+    u(t − s) ≈ Σ_i P̃_i(s) x_i for 0 ≤ s ≤ 1, and the whole delay, s = 1, has as its transfer function the Padé
+    approximant of e^{−z} of degrees N − 1 and N.
+
+    Args:
+        N: state size, the number of polynomials.
+
+    Returns:
+        HiPPO(A, B).
+
+    Raises:
+        ConfigError: N is not positive.
+
+    Numerics: every entry is exact.
+
+    Source: Voelker, Kajić and Eliasmith 2019, "Legendre Memory Units: Continuous-Time Representation in Recurrent
+    Neural Networks", equations 1 and 2 at θ = 1.
+
+    Not to be confused with `legt`, whose functions are orthonormal.
+
+    Example:
+        >>> lmu(2).A
+        tensor([[-1., -1.],
+                [ 3., -3.]], dtype=torch.float64)
+    """
+    _check("lmu", N)
+    scale, sign = 2 * torch.arange(N, dtype=torch.float64) + 1, _alternating(N)
+    signs = torch.outer(sign, sign).tril() + torch.ones(N, N, dtype=torch.float64).triu(1)
+    return HiPPO(-scale[:, None] * signs, B=scale * sign)
 
 
 def lagt(N: int) -> HiPPO:
