@@ -105,6 +105,37 @@ def test_takes_over_a_state_space_and_gives_it_back() -> None:
     assert again.load_state_space(layer.to_state_space()) <= 1e-10
 
 
+@pytest.mark.parametrize("dt", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("init", ["lin", "inv", "legs"])
+@torch.no_grad()
+def test_of_the_same_well_separated_poles_is_s4d(init: str, dt: float) -> None:
+    torch.manual_seed(0)
+    bank = S4D(3, 8, init=init, dt_min=dt, dt_max=dt, output=None).double().eval()
+    layer, x = RTF(3, 8, l_max=200, output=None).double().eval(), torch.randn(2, 200, 3, dtype=torch.float64)
+    assert layer.load_state_space(bank.to_state_space()) <= 1e-10
+    assert deviation(layer.kernel(500), bank.kernel(500)) <= 1e-10
+    assert deviation(layer(x), bank(x)) <= 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d_state", [4, 8, 16])
+@torch.no_grad()
+def test_a_conversion_reports_its_error_or_is_refused(d_state: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for dt in (1e-3, 1e-2, 0.05, 0.1):
+        system = S4D(3, d_state, dt_min=dt, dt_max=dt).to(dtype).to_state_space()
+        layer = RTF(3, d_state, l_max=200).to(dtype)
+        try:
+            error = layer.load_state_space(system)
+        except UnsupportedError:
+            assert dt < 0.1
+            continue
+        truth = system.impulse_response(200)[:, 0, 0]
+        assert error == pytest.approx(deviation(layer.kernel(200), truth), rel=1e-6)
+        assert error < 0.1
+        assert layer.spectral_radius().max() <= 1
+
+
 @torch.no_grad()
 def test_a_conversion_that_would_be_unstable_is_refused() -> None:
     torch.manual_seed(0)
