@@ -8,7 +8,7 @@ from scipy import signal
 from torch import Tensor
 
 from longwave.errors import ConfigError, UnsupportedError
-from longwave.layers import RTF, S4D
+from longwave.layers import DSS, LRU, LSSL, RTF, S4, S4D, S5
 from longwave.math import StateSpace, rational
 
 
@@ -134,6 +134,23 @@ def test_a_conversion_reports_its_error_or_is_refused(d_state: int, dtype: torch
         assert error == pytest.approx(deviation(layer.kernel(200), truth), rel=1e-6)
         assert error < 0.1
         assert layer.spectral_radius().max() <= 1
+
+
+@pytest.mark.parametrize("mixer", [S4, S4D, DSS, LSSL])
+@torch.no_grad()
+def test_takes_over_every_bank(mixer: type[S4 | S4D | DSS | LSSL]) -> None:
+    torch.manual_seed(0)
+    bank = mixer(3, 4, dt_min=0.2, dt_max=0.4).double()
+    system = bank.to_state_space()
+    layer = RTF(3, system.A.shape[-1], l_max=100).double()
+    assert layer.load_state_space(system) <= 1e-10
+    assert deviation(layer.kernel(300), bank.kernel(300)) <= 1e-10
+
+
+@pytest.mark.parametrize("mixer", [S5, LRU])
+def test_a_system_that_mixes_channels_is_no_bank(mixer: type[S5 | LRU]) -> None:
+    with pytest.raises(ConfigError, match=r"this layer wants \(4, 8, 1\)"):
+        RTF(4, 8).load_state_space(mixer(4, 8).to_state_space())
 
 
 @torch.no_grad()
