@@ -15,7 +15,7 @@ from longwave.layers import HiPPO
 from longwave.layers.checks import check_positive
 from longwave.layers.options import choose
 from longwave.math import BASES
-from longwave.plots._style import COLOURS, GREY, Axes, Figure, new_figure, tidy
+from longwave.plots._style import COLOURS, GREY, Axes, Figure, MaxNLocator, new_figure, tidy
 from longwave.shapes import Float, Tensor
 
 __all__ = ["chirp", "hippo"]
@@ -199,6 +199,7 @@ def _finish(figure: Figure, axes: Mapping[str, Axes], end: float, unit: str) -> 
             place.set_ylim(0, top)
     for name, place in axes.items():
         place.set_xlim(0, end)
+        place.xaxis.set_major_locator(MaxNLocator(5))  # five times fit below the narrowest
         place.tick_params(labelleft=name.endswith((" 0", " error")))
     for place in list(axes.values())[-_SHOWN - 1 :]:
         place.set_xlabel(f"time ({unit})", fontsize=9)
