@@ -83,6 +83,22 @@ MISTAKES = {
     "plot curves HERE/unfinished": (1, "no metrics.csv yet"),
     "plot kernels HERE/run --out HERE/picture.doc": (1, "doc.*not supported"),
     "results HERE/unfinished": (1, "not finished"),
+    # pictures of a signal
+    "plot hipo": (2, "did you mean hippo?"),
+    "plot hippo --ordr 3": (2, "did you mean --order?"),
+    "plot hippo --measures legs,fuorier": (1, "unknown measure .fuorier. .did you mean .fourier."),
+    "plot hippo --order 0": (1, "order=0 must be a positive integer"),
+    "plot hippo --order 5": (1, "fourier: N is 5, .*give an even N"),
+    "plot hippo --theta -1": (1, "theta=-1.0 must be positive"),
+    "plot hippo --length 2": (1, "3 samples or more"),
+    "plot hippo --length 0": (1, "length=0 must be positive"),
+    "plot hippo HERE/none.npy": (1, "none.npy.*No such file"),
+    "plot hippo HERE/none.wav": (1, "none.wav.*No such file"),
+    "plot hippo HERE/x.txt": (1, "not an .npy, .npz or .wav file"),
+    "plot hippo HERE/x.npy": (1, r"one signal of real numbers, \(time,\), got float32 \(12, 9, 2\)"),
+    "plot hippo HERE/empty.npy": (1, "empty"),
+    "plot hippo HERE/gap.npy": (1, "u is nan at sample 4"),
+    "plot hippo HERE/wavs/noise/noise.wav": (1, "noise.wav: it is not PCM"),
 }
 
 
@@ -102,7 +118,14 @@ def here(tmp_path_factory):
     weights.write_bytes(weights.read_bytes()[:-9])
     wrong = x.copy()
     wrong[7, 3, 1] = np.nan
-    arrays = {"x": x, "flat": x[0, :5, 0], "three": np.zeros((2, 9, 3)), "nan": wrong, "objects": np.array([{}, {}])}
+    arrays = {
+        "x": x,
+        "flat": x[0, :5, 0],
+        "gap": np.array([0, 1, 2, 3, np.nan]),
+        "three": np.zeros((2, 9, 3)),
+        "nan": wrong,
+        "objects": np.array([{}, {}]),
+    }
     for name, array in arrays.items():
         np.save(here / f"{name}.npy", array)
     np.savez(here / "nan.npz", x=wrong, y=np.arange(12.0))

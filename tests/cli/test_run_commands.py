@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from longwave.cli import main
 from longwave.cli.results import page
 from longwave.cli.settings import settings_of
 from longwave.cli.words import command_line
+from longwave.layers import MIXERS, LTIMixer
+from longwave.models import BackboneConfig, Classifier, ClassifierConfig
 from longwave.recipes import load_presets, load_recipe
 from longwave.train import Run
 
@@ -112,6 +115,41 @@ def test_plot_leaves_a_picture(folder, capsys, tmp_path, kind):
     assert (run / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
     assert main(["plot", kind, str(run), "--out", str(tmp_path / "picture.svg")]) == 0
     assert "<svg" in (tmp_path / "picture.svg").read_text()
+
+
+@pytest.mark.parametrize("kind", ["kernels", "spectrum"])
+@pytest.mark.parametrize("mixer", [name for name, mixer in MIXERS.items() if issubclass(mixer, LTIMixer)])
+def test_plot_draws_the_layers_of_every_time_invariant_mixer(tmp_path, mixer, kind):
+    backbone = BackboneConfig(d_model=4, n_layers=2, mixer=mixer, mixer_options={"d_state": 4})
+    Classifier(ClassifierConfig(d_input=1, n_classes=2, backbone=backbone)).save(tmp_path / "model")
+    assert main(["plot", kind, str(tmp_path), "--length", "50"]) == 0
+    assert (tmp_path / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_hippo_draws_a_tone_without_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plot", "hippo", "--measures", "legs,lagt", "--order", "5", "--length", "200"]) == 0
+    assert capsys.readouterr().out == "hippo.png\n"
+    assert Path("hippo.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "wav"])
+def test_plot_hippo_reads_a_signal(tmp_path, kind):
+    file, samples = tmp_path / f"signal.{kind}", np.sin(np.arange(100) / 5)
+    if kind == "wav":
+        with wave.open(str(file), "wb") as recording:
+            recording.setparams((1, 2, 10, 100, "NONE", ""))
+            recording.writeframes((samples * 30000).astype("<i2").tobytes())
+    elif kind == "npz":
+        np.savez(file, x=samples)
+    else:
+        np.save(file, samples)
+    out = tmp_path / "out.svg"
+    assert main(["plot", "hippo", str(file), "--measures", "legt", "--theta", "4", "--out", str(out)]) == 0
+    drawn = out.read_text()
+    assert f"signal.{kind}" in drawn
+    assert "the last 4 " in drawn
+    assert ("t = 10 s" if kind == "wav" else "t = 100 samples") in drawn
 
 
 def record(folder: Path, seed: int, accuracy: float, **changed) -> Path:

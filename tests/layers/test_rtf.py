@@ -8,7 +8,7 @@ from scipy import signal
 from torch import Tensor
 
 from longwave.errors import ConfigError, UnsupportedError
-from longwave.layers import RTF, S4D
+from longwave.layers import DSS, LRU, LSSL, RTF, S4, S4D, S5
 from longwave.math import StateSpace, rational
 
 
@@ -103,6 +103,54 @@ def test_takes_over_a_state_space_and_gives_it_back() -> None:
     assert deviation(layer.kernel(500), bank.kernel(500)) <= 1e-10
     again = RTF(3, 9, l_max=200).double()  # the state of n + 1 numbers has a further pole, at zero
     assert again.load_state_space(layer.to_state_space()) <= 1e-10
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("init", ["lin", "inv", "legs"])
+@torch.no_grad()
+def test_of_the_same_well_separated_poles_is_s4d(init: str, dt: float) -> None:
+    torch.manual_seed(0)
+    bank = S4D(3, 8, init=init, dt_min=dt, dt_max=dt, output=None).double().eval()
+    layer, x = RTF(3, 8, l_max=200, output=None).double().eval(), torch.randn(2, 200, 3, dtype=torch.float64)
+    assert layer.load_state_space(bank.to_state_space()) <= 1e-10
+    assert deviation(layer.kernel(500), bank.kernel(500)) <= 1e-10
+    assert deviation(layer(x), bank(x)) <= 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d_state", [4, 8, 16])
+@torch.no_grad()
+def test_a_conversion_reports_its_error_or_is_refused(d_state: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for dt in (1e-3, 1e-2, 0.05, 0.1):
+        system = S4D(3, d_state, dt_min=dt, dt_max=dt).to(dtype).to_state_space()
+        layer = RTF(3, d_state, l_max=200).to(dtype)
+        try:
+            error = layer.load_state_space(system)
+        except UnsupportedError:
+            assert dt < 0.1
+            continue
+        truth = system.impulse_response(200)[:, 0, 0]
+        assert error == pytest.approx(deviation(layer.kernel(200), truth), rel=1e-6)
+        assert error < 0.1
+        assert layer.spectral_radius().max() <= 1
+
+
+@pytest.mark.parametrize("mixer", [S4, S4D, DSS, LSSL])
+@torch.no_grad()
+def test_takes_over_every_bank(mixer: type[S4 | S4D | DSS | LSSL]) -> None:
+    torch.manual_seed(0)
+    bank = mixer(3, 4, dt_min=0.2, dt_max=0.4).double()
+    system = bank.to_state_space()
+    layer = RTF(3, system.A.shape[-1], l_max=100).double()
+    assert layer.load_state_space(system) <= 1e-10
+    assert deviation(layer.kernel(300), bank.kernel(300)) <= 1e-10
+
+
+@pytest.mark.parametrize("mixer", [S5, LRU])
+def test_a_system_that_mixes_channels_is_no_bank(mixer: type[S5 | LRU]) -> None:
+    with pytest.raises(ConfigError, match=r"this layer wants \(4, 8, 1\)"):
+        RTF(4, 8).load_state_space(mixer(4, 8).to_state_space())
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Rational transfer functions against SciPy's filters and dense matrices."""
 
+import math
+
 import pytest
 import torch
 from scipy import signal
@@ -25,6 +27,25 @@ def filtered(a: torch.Tensor, b: torch.Tensor, length: int) -> torch.Tensor:
 def test_response_is_scipys_filter(n: int, length: int) -> None:
     a, b = coefficients(n)
     torch.testing.assert_close(rational.response(a, b, length), filtered(a, b, length))
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 6])
+@pytest.mark.parametrize("length", [15, 16, 17, 1000])
+def test_response_of_a_slow_multiple_pole_is_its_closed_form(n: int, length: int) -> None:
+    """1/(1 − r z⁻¹)ⁿ = Σ C(t+n−1, n−1) rᵗ z⁻ᵗ."""
+    r = 31 / 32
+    a = torch.tensor([[math.comb(n, k) * (-r) ** k for k in range(1, n + 1)]], dtype=torch.float64)
+    phi = torch.tensor([[math.comb(t + n - 1, n - 1) * r**t for t in range(length)]], dtype=torch.float64)
+    # Each of n + 1 roundings, of a term of at most max|a| max φ, lives on as φ does.
+    budget = (n + 1) * torch.finfo(torch.float64).eps * (1 + a.abs().sum()) * phi.sum() * phi.max()
+    assert (rational.reciprocal(a, length) - phi).abs().max() <= budget
+    assert n == 6 or budget <= 1e-4 * phi.max()
+
+
+def test_response_is_differentiable() -> None:
+    a, b = coefficients(3, dim=2)
+    inputs = [x.requires_grad_() for x in (a, b)]
+    assert torch.autograd.gradcheck(lambda a, b: rational.response(a, b, 37), inputs)
 
 
 @pytest.mark.parametrize(("n", "length"), [(1, 2), (5, 6), (5, 17), (5, 64), (64, 65)])

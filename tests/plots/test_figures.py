@@ -7,7 +7,8 @@ import torch
 from matplotlib.figure import Figure
 
 from longwave import plots
-from longwave.errors import ShapeError
+from longwave.errors import ConfigError, DataError, ShapeError
+from longwave.layers import MIXERS, HiPPO, LTIMixer
 from longwave.models import Backbone, BackboneConfig
 from longwave.plots.bank import mean_lag
 
@@ -91,7 +92,12 @@ def test_kernels_of_one_model_are_named_by_channel():
     assert [label.get_text() for label in two.get_yticklabels()][:2] == ["0 ← 1", "1 ← 0"]
 
 
-@pytest.mark.parametrize(("mixer", "layers", "both_ways"), [("S4D", 1, True), ("S4D", 8, False), ("LRU", 3, True)])
+LTI_MIXERS = [name for name, mixer in MIXERS.items() if issubclass(mixer, LTIMixer)]
+
+
+@pytest.mark.parametrize(
+    ("mixer", "layers", "both_ways"), [("S4D", 8, False), ("LRU", 3, True), *((name, 1, True) for name in LTI_MIXERS)]
+)
 def test_every_layer_of_a_model_is_drawn(mixer, layers, both_ways):
     options = {"d_state": 4}
     config = BackboneConfig(d_model=4, n_layers=layers, mixer=mixer, mixer_options=options, bidirectional=both_ways)
@@ -153,6 +159,81 @@ def test_confusion_needs_pairs_and_names():
         plots.confusion(torch.tensor([0]), torch.tensor([0, 1]), ["a", "b"])
     with pytest.raises(ShapeError, match="classes has 2 names, but class numbers go from 0 to 2"):
         plots.confusion(torch.tensor([0]), torch.tensor([2]), ["a", "b"])
+
+
+def hippo_axes(figure: Figure, measure: str) -> list:
+    """The row of a measure: three memories, their measures, the error."""
+    rows = {
+        axes.get_ylabel().partition("\n")[0]: number for number, axes in enumerate(figure.axes) if axes.get_ylabel()
+    }
+    first = rows[measure]
+    return figure.axes[first : first + 3], figure.axes[first + 4 : first + 7], figure.axes[first + 3]
+
+
+def test_hippo_shows_the_memory_at_each_third_and_its_error():
+    u = torch.linspace(-1, 1, 60, dtype=torch.float64) ** 3
+    figure = drawn(plots.hippo(u, measures=["legs", "legt"], order=4, dt=0.5, unit="s", theta=6.0))
+    memory = HiPPO(4, "legt", theta=6.0, dt=0.5)
+    coefficients = memory(u[None])[0]
+    memories, _, error = hippo_axes(figure, "LegT")
+    for axes, count in zip(memories, (20, 40, 60), strict=True):
+        expected = memory.approximation_error(u[None, :count], coefficients[None, count - 1]).item()
+        assert axes.get_title() == f"t = {count / 2:.3g} s, error {expected:.2g}"
+        past, values = axes.lines[-1].get_data()
+        assert (past[0], past[-1]) == (count / 2 - 6, count / 2)
+        now = memory.reconstruct(coefficients[count - 1], torch.as_tensor(past), now=count / 2)
+        torch.testing.assert_close(torch.as_tensor(values), now)
+        assert axes.get_xlim() == (0, 30)
+    assert error.lines[0].get_xydata()[-1].tolist() == pytest.approx([30, expected])
+    assert error.lines[1].get_xdata().tolist() == [10, 20, 30]
+    assert {axes.get_ylabel() for axes in figure.axes} == {
+        "", "LegS\nall of the past", "LegT\nthe last 6 s", "measure\n(1/s)"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("measure", "weight"),
+    [
+        ("LegS", lambda t, now: torch.full_like(t, 1 / now)),
+        ("LegT", lambda t, now: torch.full_like(t, 1 / 8)),
+        ("Fourier", lambda t, now: torch.full_like(t, 1 / 8)),
+        ("LagT", lambda t, now: ((t - now) / 8).exp() / 8),
+    ],
+)
+def test_hippo_measures_are_those_of_the_paper(measure, weight):
+    figure = plots.hippo(torch.arange(30.0), measures=[measure.lower()], order=2, theta=8.0)
+    for axes, now in zip(hippo_axes(figure, measure)[1], (10, 20, 30), strict=True):
+        outline = torch.as_tensor(axes.collections[0].get_paths()[0].vertices)
+        above = outline[outline[:, 1] > 0]
+        begin = now - 8 if measure in ("LegT", "Fourier") else 0
+        assert (above[:, 0].min().item(), above[:, 0].max().item()) == (begin, now)
+        torch.testing.assert_close(above[:, 1], weight(above[:, 0], now))
+
+
+@pytest.mark.parametrize("u", [torch.zeros(3), torch.ones(47), torch.full((100,), 1e6, dtype=torch.float32)])
+def test_hippo_of_constant_and_short_signals(u):
+    figure = plots.hippo(u, order=2)
+    assert len(figure.axes) == 4 * 7
+    drawn(plots.hippo(u, measures=["legs"], order=1))
+    assert all(axes.get_title().endswith("error 0") for axes in hippo_axes(figure, "LegS")[0])
+
+
+@pytest.mark.parametrize(
+    ("u", "options", "error", "message"),
+    [
+        (torch.zeros(2), {}, ShapeError, r"3 samples or more, got shape \(2,\)"),
+        (torch.zeros(3, 3), {}, ShapeError, r"one signal \(time,\)"),
+        (torch.tensor([0.0, 1.0, torch.nan, 2.0]), {}, DataError, "u is nan at sample 2"),
+        (torch.zeros(9), {"order": 0}, ConfigError, "order=0 must be a positive integer"),
+        (torch.zeros(9), {"order": 3}, ConfigError, "fourier: N is 3, .*give an even N"),
+        (torch.zeros(9), {"measures": ["legtt"]}, ConfigError, "did you mean 'legt'"),
+        (torch.zeros(9), {"measures": []}, ConfigError, "measures is empty"),
+        (torch.zeros(9), {"theta": 0.0}, ConfigError, "theta=0.0 must be positive"),
+    ],
+)
+def test_hippo_names_mistakes(unchecked, u, options, error, message):
+    with pytest.raises(error, match=message):
+        plots.hippo(u, **options)
 
 
 def test_examples_mark_what_was_read_wrong():

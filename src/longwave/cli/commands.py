@@ -17,7 +17,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "recipes": "list the recipes",
         "evaluate": "measure the model of a run folder",
         "predict": "write what a trained model says of sequences in a file, as CSV",
-        "plot": "draw the kernels, the spectrum or the learning curves of a run",
+        "plot": "draw the kernels, the spectrum or the learning curves of a run, or what a HiPPO memory holds",
         "results": "tabulate finished runs as Markdown",
         "demo": "train S4D on sequential MNIST and stream it, beside a random A, with pictures (about 6 minutes)",
         "doctor": "show what this installation can do and check every operation against its reference",

@@ -1,77 +1,28 @@
-"""``longwave plot KIND RUN``: pictures of a run."""
+"""``longwave plot KIND ...``: pictures of runs and of memories."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
+import importlib
 
-from longwave import plots
-from longwave.cli.output import write_output
 from longwave.cli.parser import Parser
-from longwave.cli.runs import model_of, run_parser
-from longwave.errors import RunError, UnsupportedError
-from longwave.layers import LTIMixer
-from longwave.train import Run
 
 __all__ = ["run"]
 
-_KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "kernels": "the convolution kernels of each layer",
-        "spectrum": "the eigenvalues of each layer: where they lie, how long they remember, how fast they oscillate",
-        "curves": "loss, metrics and learning rate by epoch",
-    }
-)
+# kind -> the module that draws it, imported when the kind is named, and what it draws
+_KINDS = {
+    "kernels": ("plot_run", "the convolution kernels of each layer of a run"),
+    "spectrum": ("plot_run", "the eigenvalues of each layer of a run: how long they remember, how fast they oscillate"),
+    "curves": ("plot_run", "loss, metrics and learning rate of a run by epoch"),
+    "hippo": ("plot_hippo", "a signal, and what HiPPO memories hold of it under each measure"),
+}
 
 
 def run(words: list[str]) -> None:
-    """Draw one picture of a run, and print the name of its file."""
-    if not words or words[0] not in _KINDS:
-        parser = Parser(prog="longwave plot", description="Draw a picture of a run.")
-        parser.add_choices("kind", _KINDS)
-        parser.parse_args(words)
+    """Draw one picture, and print the name of its file."""
+    if words and words[0] in _KINDS:
+        module, described = _KINDS[words[0]]
+        importlib.import_module(f"longwave.cli.{module}").run(words[0], described, words[1:])
         return
-    kind = words[0]
-    parser = run_parser(f"plot {kind}", f"Draw {_KINDS[kind]}.")
-    parser.add_argument("run", metavar="RUN", type=Path, help="the run folder")
-    parser.add_argument("--out", type=Path | None, help=f"the picture's file (default: {kind}.png in the run folder)")
-    parser.add_argument("--length", type=int, default=1000, help="positions of a kernel, for plot kernels")
-    asked = parser.parse_args(words[1:])
-    file = asked.run / f"{kind}.png" if asked.out is None else asked.out
-    content = io.BytesIO()
-    try:
-        _draw(kind, asked.run, asked.length).savefig(content, format=file.suffix.removeprefix(".") or "png")
-    except ValueError as error:  # matplotlib's, for a format that it does not know
-        raise RunError(f"{file}: {error}") from error
-    write_output(file, content.getvalue())
-    print(file)
-
-
-def _draw(kind: str, folder: Path, length: int) -> plots.Figure:
-    name = folder.resolve().name
-    if kind == "curves":
-        return _curves(folder, name)
-    mixers = _mixers(folder)
-    if kind == "kernels":
-        return plots.kernels({layer: m.kernel(length) for layer, m in mixers.items()}, title=f"Kernels of {name}")
-    poles = {layer: mixer.to_state_space().poles() for layer, mixer in mixers.items()}
-    return plots.eigenvalues(poles, title=f"Discrete eigenvalues of {name}")
-
-
-def _curves(folder: Path, name: str) -> plots.Figure:
-    record = Run.read(folder)
-    if not record.metrics:
-        raise RunError(f"{folder} has no metrics.csv yet: its first epoch has not ended")
-    test = {name.removeprefix("test_"): value for name, value in record.results.items() if name.startswith("test_")}
-    return plots.learning_curves({name: record.metrics}, test={name: test}, title=f"Training of {name}")
-
-
-def _mixers(folder: Path) -> dict[str, LTIMixer]:
-    mixers = model_of(folder).backbone.lti_mixers()
-    if not mixers:
-        raise UnsupportedError(
-            f"the model of {folder} has no linear time-invariant layer, whose kernels could be drawn"
-        )
-    return {name.replace("blocks.", "layer "): mixer for name, mixer in mixers.items()}
+    parser = Parser(prog="longwave plot", description="Draw a picture of a run, or of what a memory holds.")
+    parser.add_choices("kind", {kind: described for kind, (_, described) in _KINDS.items()})
+    parser.parse_args(words)

@@ -76,7 +76,7 @@ class _Read(NamedTuple):
 
 
 def _read(path: Path) -> _Read:
-    found = _load(path)
+    found = load_arrays(path)
     if "x" not in found:
         raise DataError(f"{path} holds {sorted(found)}, but no x: save it with numpy.savez(file, x=..., y=...)")
     if unknown := sorted(set(found) - set(_KEYS)):
@@ -88,7 +88,7 @@ def _read(path: Path) -> _Read:
     return _Read(path, _values(path, found["x"]), found.get("y"), whole)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; the one of an .npy file is x. Nothing is ever unpickled."""
     if path.suffix not in (".npy", ".npz"):
         raise DataError(f"{path} is not an .npy or .npz file; save the array with numpy.save or numpy.savez")

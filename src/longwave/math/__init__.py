@@ -1,6 +1,7 @@
 """The mathematics of state space models as pure functions of tensors, in float64."""
 
 from longwave.math.bases import BASES, fourier_basis, laguerre_basis, legendre_basis
+from longwave.math.diagonal import Diagonal, to_diagonal
 from longwave.math.discretize import (
     DENSE_DISCRETIZATIONS,
     DISCRETIZATIONS,
@@ -44,6 +45,7 @@ __all__ = [
     "NPLR_FORMS",
     "SPECTRA",
     "DenseDiscrete",
+    "Diagonal",
     "Discrete",
     "DiscreteDPLR",
     "HiPPO",
@@ -77,6 +79,7 @@ __all__ = [
     "s4d_random",
     "s4d_real",
     "softplus_inverse",
+    "to_diagonal",
     "to_rational",
     "zoh",
 ]
