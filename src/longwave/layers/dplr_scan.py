@@ -122,11 +122,14 @@ def _state_at(
     x, u = (values[:, row, block].to(tables.AB) for values in (starts, rows))
     # Moved to the end of the tables, where i counts down to 0.
     at = torch.arange(span, device=end.device) - (span - r[:, None])
-
-    def moved(values: Tensor) -> Tensor:
-        return torch.where(at >= 0, values.gather(-1, at.clamp(min=0).expand_as(values)), 0)
-
     fed_back = (x @ tables.SA.mT).unflatten(-1, (-1, span)).movedim(2, 0)
-    fed_back = moved(fed_back).movedim(0, 2).flatten(-2)
-    after = tables.a[:, None] ** r[:, None] * as_complex(x) + as_complex(moved(u) @ tables.AB - fed_back @ tables.aQ)
+    fed_back = _moved(fed_back, at).movedim(0, 2).flatten(-2)
+    after = tables.a[:, None] ** r[:, None] * as_complex(x) + as_complex(
+        _moved(u, at) @ tables.AB - fed_back @ tables.aQ
+    )
     return torch.where(end[:, None, None] > 0, after.transpose(0, 1), initial)
+
+
+def _moved(values: Tensor, at: Tensor) -> Tensor:
+    """The values at these places of the last axis; zero at places before the first."""
+    return torch.where(at >= 0, values.gather(-1, at.clamp(min=0).expand_as(values)), 0)
