@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"longwave\.models\.base\.(Config|Model)"),  # type variables
 ]
 
-smartquotes = False  # the prime of x' is no quotation mark
+smartquotes_action = "D"  # dashes alone: the prime of x' is no quotation mark
 
 html_theme = "furo"
 html_title = "longwave"

@@ -23,7 +23,7 @@ LABEL = re.compile(r"(Numerics|Source|Not to be confused with):\s*(.*)")
 SECTION = re.compile(r"(Args|Returns|Raises|Warns|Attributes|Example|Examples):$")
 RAISED = re.compile(r"(\s+)((?:[\w.]+(?:Error|Warning), )*[\w.]+(?:Error|Warning)): (.*)")
 # What is left as it is, and single backticks.
-MARKUP = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|`[^`]+`)")
+MARKUP = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|(?<!`)`[^`]+`)")
 
 
 def translate(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
@@ -41,8 +41,8 @@ def translate(app: Sphinx, what: str, name: str, obj: object, options: object, l
         example = example or text.startswith(">>>")
         if found := LABEL.match(text) if not indent else None:
             label = True
-            dot = "" if found[1].endswith("with") else "."
-            out += ["", f"**{found[1]}{dot}** {_inline(found[2], name)}".rstrip()]
+            colon = "" if found[1].endswith("with") else ":"
+            out += ["", f"**{found[1]}{colon}** {_inline(found[2], name)}".rstrip()]
         elif example or literal:
             out.append(line)
         elif label:
@@ -64,10 +64,20 @@ def _inline(text: str, name: str) -> str:
     for i, part in enumerate(parts):
         if i % 2 == 0:
             parts[i] = re.sub(r"([|*\\])|(?<=\w)(_)(?!\w)", r"\\\g<0>", part)
-        elif part[0] == "`" and part[1] != "`":
-            target = _public(part.strip("`"), name)
-            parts[i] = f":py:obj:`~{target}`" if target else f"`{part}`"
+        else:
+            # Markup begins after a space and ends before one, which may be an escaped one, of no width.
+            before = "\\ " if parts[i - 1][-1:].strip() else ""
+            after = "\\ " if parts[i + 1][:1].strip() else ""
+            parts[i] = f"{before}{_linked(part, name)}{after}"
     return "".join(parts)
+
+
+def _linked(markup: str, name: str) -> str:
+    """A name in single backticks as a link or as code; other markup as it is."""
+    if not re.fullmatch(r"`[^`]+`", markup):
+        return markup
+    target = _public(markup.strip("`"), name)
+    return f":py:obj:`~{target}`" if target else f"`{markup}`"
 
 
 def _public(text: str, name: str) -> str | None:
