@@ -1,9 +1,12 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import logging
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # docstrings.py, an extension
+
+logging.getLogger("traitlets").setLevel(logging.WARNING)  # a line for every page that is run
 
 project = "longwave"
 author = "The longwave developers"
@@ -42,3 +45,4 @@ html_show_sphinx = False
 html_copy_source = False
 # make docs puts this file among the static ones, so the pages need no network.
 mathjax_path = "tex-svg-full.js"
+mathjax3_config = {"options": {"enableMenu": False}}  # its menu offers what only a network has
