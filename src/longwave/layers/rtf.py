@@ -109,7 +109,7 @@ class RTF(LTIMixer):
         a, b = choose("init", init, _INITS)(d_model, d_state)
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
         self.D = nn.Parameter(torch.ones(d_model))
-        self._radius = SystemCache()
+        self._radius, self._phi = SystemCache(), SystemCache()
 
     def forward(
         self,
@@ -264,7 +264,7 @@ class RTF(LTIMixer):
         past = state.mT.flip(1)  # w[−n−1] … w[−1]
         # (1, a) ∗ w is zero after the past, if there is no input: the past enters by what it adds to a ∗ w.
         driven = -long_conv(F.pad(past, (0, 0, 0, n)), F.pad(system.A, (1, 0))).y[:, n + 1 :]
-        phi = rational.reciprocal(system.A, time).to(u.dtype)
+        phi = self._phi.get(lambda: rational.reciprocal(system.A, time).to(u.dtype), [self.a], (time, u.dtype))
         free = long_conv(_fit(driven, time), phi).y
         y = long_conv(u, self._kernel(system, time)).y
         y = y + long_conv(torch.cat([past, free], 1), F.pad(system.C, (1, 0))).y[:, n + 1 :]
