@@ -40,7 +40,7 @@ def test_without_native_kernels_it_says_so() -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert "none: this installation has no native kernels" in run.stdout
-    assert run.stdout.count(" reference ") == 4
+    assert run.stdout.count(" reference ") == 6
     environment["LONGWAVE_REQUIRE_NATIVE"] = "1"
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1
