@@ -152,26 +152,37 @@ def _impulse_response(system: S4System, length: int) -> Float[Tensor, "d_model l
 
     With C̃ = C (I − Āⁿ), Σ_{l<n} k[l] zˡ = C̃ (I − Ā z)⁻¹ B where zⁿ = 1, and with g = 1/(1 − a z)
 
-        (I − Ā z)⁻¹ = g − z g Q (I + z S g Q)⁻¹ S g,      1 − a z = (1 + z) (iω − w)(2 + A)/2,
+        (I − Ā z)⁻¹ = g − g Q (1/z + S g Q)⁻¹ S g,      1 − a z = (1 + z) (iω − w)(2 + A)/2,
 
-    where iω = (1 − z)/(1 + z) = i tan(θ/2) for z = e^{−iθ}, and w = A/(2 + A): Cauchy sums with imaginary nodes. At
-    z = −1 the node is infinite, and g = 1/(2 + A).
+    where iω = (1 − z)/(1 + z) = i tan(θ/2) for z = e^{−iθ}, and w = A/(2 + A). So C̃ g B = C̃B/(1 + z) and so on, with
+    Cauchy sums C̃B, C̃Q, SB, SQ at imaginary nodes, and (1 + z)/z = 1 + z̄ on the circle. At z = −1 the node is infinite,
+    and g = 1/(2 + A).
     """
     A, Q, S, B, C, _ = (x.to(torch.complex128) for x in system)
     n = max(2, 1 << (length - 1).bit_length())
     left = torch.cat([_truncating(DiscreteDPLR(A, Q, S, B), C, n), S], 1)
     right = torch.cat([B[..., None], Q], 2)
     v = (left[:, :, None] * right.mT[:, None] * (2 / (2 + A))[:, None, None]).flatten(1, 2)
-    theta = 2 * math.pi / n * torch.arange(n // 2, dtype=torch.float64, device=A.device)
-    z = torch.polar(torch.ones_like(theta), -theta)
-    below = cauchy(v, (theta / 2).tan(), A / (2 + A)).values / (1 + z)
-    at_minus_one = v.sum(-1, keepdim=True).real.to(v.dtype)
-    products = torch.cat([below, at_minus_one], -1).unflatten(1, (left.shape[1], -1)).movedim(-1, 1)
-    z = torch.cat([z, -torch.ones_like(z[:1])])[:, None, None]
-    CB, CQ, SB, SQ = products[..., :1, :1], products[..., :1, 1:], products[..., 1:, :1], products[..., 1:, 1:]
-    identity = torch.eye(SQ.shape[-1], dtype=z.dtype, device=z.device)
-    response = CB - z * CQ @ torch.linalg.solve(identity + z * SQ, SB)
-    return torch.fft.irfft(response[..., 0, 0], n)[:, :length]
+    half = math.pi / n * torch.arange(n // 2, dtype=torch.float64, device=A.device)  # θ/2
+    one_plus_z = torch.polar(2 * half.cos(), -half)
+    sums = cauchy(v, half.tan(), A / (2 + A)).values
+    below = _with_feedback(sums, one_plus_z.conj()) / one_plus_z
+    sums = v.sum(-1, keepdim=True).real.to(v.dtype)
+    return torch.fft.irfft(torch.cat([below, _with_feedback(sums, -torch.ones_like(sums[0, 0]))], 1), n)[:, :length]
+
+
+def _with_feedback(
+    sums: Complex[Tensor, "dim rows nodes"], identity: Complex[Tensor, " nodes"]
+) -> Complex[Tensor, "dim nodes"]:
+    """CB − CQ (identity + SQ)⁻¹ SB at every node."""
+    side = math.isqrt(sums.shape[1])
+    CB, CQ, SB, SQ = (
+        sums.unflatten(1, (side, side))[:, i, j] for i in (0, slice(1, None)) for j in (0, slice(1, None))
+    )
+    if side == 2:  # numbers: LAPACK would take every node by itself
+        return CB - CQ[:, 0] * SB[:, 0] / (identity + SQ[:, 0, 0])
+    matrices = SQ.movedim(-1, 1) + identity[:, None, None] * torch.eye(side - 1, dtype=SQ.dtype, device=SQ.device)
+    return CB - (CQ * torch.linalg.solve(matrices, SB.mT).mT).sum(1)
 
 
 def _truncating(dynamics: DiscreteDPLR, C: Tensor, n: int) -> Complex[Tensor, "d_model 1 modes"]:
