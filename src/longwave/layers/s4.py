@@ -10,11 +10,11 @@ from longwave.errors import ConfigError
 from longwave.layers.base import LTIMixer, real_dtype, rounded
 from longwave.layers.checks import check_positive
 from longwave.layers.dplr_scan import SPAN, dplr_scan
-from longwave.layers.dplr_tables import power_tables, times_power
+from longwave.layers.dplr_tables import dense_power, power_tables
 from longwave.layers.options import choose
 from longwave.math import NPLR_FORMS, StateSpace, log_uniform
 from longwave.math.dplr import DiscreteDPLR, as_complex, as_functional, bilinear_dplr
-from longwave.ops import cauchy
+from longwave.ops import block_scan, cauchy
 from longwave.shapes import Complex, Float, Tensor
 
 SLOWEST = 1e-4  # Re Λ begins no nearer to 0: where a measure has 0 itself, its logarithm could not be stored
@@ -186,9 +186,10 @@ def _with_feedback(
 
 
 def _truncating(dynamics: DiscreteDPLR, C: Tensor, n: int) -> Complex[Tensor, "d_model 1 modes"]:
-    """C (I − Āⁿ), for n a power of two, by row vectors."""
+    """C (I − Āⁿ), for n a power of two, by row vectors: a row times Āᵀ is a state of the transposed system."""
     span = min(n, SPAN)
     tables, row = power_tables(dynamics, C, span), as_functional(C[:, None])
-    for _ in range(n // span):
-        row = times_power(tables, row)
+    none = row.new_zeros(row.shape)  # inputs and outputs of the recurrence, which is run for its states alone
+    inputs, transition = row.new_zeros(len(row), 1, n // span, 1), dense_power(tables).mT
+    row = block_scan(inputs, transition, none, none, none[..., 0], row).final_state
     return C[:, None] - as_complex(row).conj() / 2
