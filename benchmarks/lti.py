@@ -4,12 +4,15 @@ python -m benchmarks.lti
 """
 
 from functools import partial
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import measure, peers
+from longwave import ops
 from longwave.layers import MIXERS, LTIMixer
+from longwave.layers import s4 as s4_module
 from longwave.layers.lru import LRU
 from longwave.layers.rtf import RTF
 from longwave.layers.s4 import S4
@@ -43,6 +46,23 @@ def s4() -> list[measure.Row]:
         "nn.LSTM": peers.lstm(D_MODEL),
     }
     return [row for shape in SHAPES for row in against("S4(128)", S4(D_MODEL), rivals, shape)]
+
+
+def kernel_step(layer: S4, length: int, impl: str) -> None:
+    """The kernel and the gradient of every parameter, with one implementation of the Cauchy sums."""
+    with mock.patch.object(s4_module, "cauchy", partial(ops.cauchy, impl=impl)):
+        k = layer.kernel(length)
+    measure.backward(k, list(layer.parameters()), torch.ones_like(k))
+
+
+def cauchy() -> list[measure.Row]:
+    """The kernel of S4 with native Cauchy sums against the reference's."""
+    rows = []
+    for d_model, length in ((D_MODEL, 1024), (8, 16384)):  # 128 channels would take the reference 16 s
+        native, reference = (partial(kernel_step, S4(d_model, output=None), length, i) for i in ("cpu", "reference"))
+        what = f"S4({d_model}).kernel({length}) forward+backward"
+        rows.append(measure.compare(what, native, "reference's sums", reference))
+    return rows
 
 
 def mimo() -> list[measure.Row]:
@@ -91,7 +111,7 @@ def steps() -> list[measure.Row]:
 
 
 def main() -> None:
-    rows = [row for section in ("s4", "mimo", "rtf", "steps") for row in measure.in_a_process("lti", section)]
+    rows = [row for section in ("s4", "cauchy", "mimo", "rtf", "steps") for row in measure.in_a_process("lti", section)]
     measure.write("lti", rows)
 
 

@@ -27,7 +27,7 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
-            ISA::block_scan<double>                                                                        \
+            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward                                     \
     }
 
 // The sets this processor can run, best first.
@@ -206,6 +206,20 @@ NB_MODULE(_native, m) {
                              threads};
         nb::gil_scoped_release release;
         is_double ? active.block_scan_f64(call.as<double>()) : active.block_scan_f32(call.as<float>());
+    });
+    m.def("cauchy", [](int64_t dim, int64_t rows, int64_t nodes, int64_t modes, Address v, Address omega, Address w, Address out,
+                       int threads) {
+        const Cauchy call{dim, rows, nodes, modes, at<const double>(v), at<const double>(omega), at<const double>(w), nullptr,
+                          at<double>(out), nullptr, nullptr, nullptr, threads};
+        nb::gil_scoped_release release;
+        active.cauchy(call);
+    });
+    m.def("cauchy_backward", [](int64_t dim, int64_t rows, int64_t nodes, int64_t modes, Address v, Address omega, Address w,
+                                Address grad, Address grad_v, Address grad_omega, Address grad_w, int threads) {
+        const Cauchy call{dim, rows, nodes, modes, at<const double>(v), at<const double>(omega), at<const double>(w),
+                          at<const double>(grad), nullptr, at<double>(grad_v), at<double>(grad_omega), at<double>(grad_w), threads};
+        nb::gil_scoped_release release;
+        active.cauchy_backward(call);
     });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;

@@ -82,6 +82,16 @@ template <class T> struct BlockScan {
     int threads;
 };
 
+// Complex numbers as pairs; everything contiguous.
+struct Cauchy {
+    int64_t dim, rows, nodes, modes;
+    const double *v, *omega, *w;  // (dim, rows, modes), (nodes,), (dim, modes)
+    const double* grad;           // (dim, rows, nodes), read backward
+    double* out;                  // (dim, rows, nodes), written forward
+    double *grad_v, *grad_omega, *grad_w;  // that of the nodes may be null
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -101,6 +111,8 @@ struct Kernels {
     void (*krylov_backward)(const Krylov&);
     void (*block_scan_f32)(const BlockScan<float>&);
     void (*block_scan_f64)(const BlockScan<double>&);
+    void (*cauchy)(const Cauchy&);
+    void (*cauchy_backward)(const Cauchy&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -114,6 +126,8 @@ struct Kernels {
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
     template <class T> void block_scan(const BlockScan<T>&);                                       \
+    void cauchy(const Cauchy&);                                                                    \
+    void cauchy_backward(const Cauchy&);                                                           \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

@@ -18,7 +18,7 @@ IMPLEMENTATIONS = {
     "linear_scan": ("reference", "cpu"),
     "diagonal_ssm": ("reference", "cpu"),
     "gated_linear": ("reference", "cpu"),
-    "cauchy": ("reference",),
+    "cauchy": ("reference", "cpu"),
     "krylov": ("reference", "cpu"),
     "block_scan": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
@@ -30,6 +30,7 @@ NATIVE = (
     "gated_linear",
     "krylov",
     "block_scan",
+    "cauchy",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -105,10 +106,12 @@ CASES = {
         for rows, inputs, outputs in ((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70))
         for gelu in (False, True)
     ),
-    # `batch` rows of weights, `time` nodes; the reference takes 512 nodes at a time.
-    "cauchy": tuple(
-        Case(f"{rows}-rows-{nodes}-nodes", _sizes(rows, nodes, 3, 5))
-        for rows, nodes in ((4, 0), (1, 1), (4, 2), (4, 17), (3, 513))
+    # `batch` rows of weights, `time` nodes: the reference takes 512 nodes at a time, a kernel 4 rows, vectors of 2 to 8
+    # nodes, and backward blocks of 32 to 128.
+    "cauchy": (
+        *(Case(f"{n}-nodes", _sizes(4, n, 3, 5)) for n in (0, 1, 2, 17, 129, 513)),
+        *(Case(f"{r}-rows", _sizes(r, 41, 2, 3)) for r in (1, 2, 3, 9)),
+        *(Case(f"{n}-modes", _sizes(2, 9, 2, n)) for n in (1, 33)),
     ),
     # `time` rows of each; a kernel takes a row's real and imaginary parts in vectors of 2 to 8.
     "krylov": (

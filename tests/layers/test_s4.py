@@ -101,6 +101,32 @@ def test_takes_a_low_rank_term_of_any_rank() -> None:
     torch.testing.assert_close(after, final)
 
 
+class KernelOf(torch.nn.Module):
+    """A layer's kernel as a function of its parameters."""
+
+    def __init__(self, layer: S4) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, length: int) -> Tensor:
+        return self.layer.kernel(length)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_gradients_of_the_kernel(rank: int) -> None:
+    """Around the longest table of powers, 64 positions."""
+    torch.manual_seed(0)
+    layer = S4(2, 4, dt_min=0.02, dt_max=0.2, output=None).double()
+    layer.P = torch.nn.Parameter(torch.randn(2, 2, rank, 2, dtype=torch.float64))
+    module = KernelOf(layer)
+    names, values = zip(*module.named_parameters(), strict=True)
+
+    def kernel(*xs: Tensor) -> Tensor:
+        return torch.func.functional_call(module, dict(zip(names, xs, strict=True)), (150,))
+
+    assert torch.autograd.gradcheck(kernel, tuple(x.detach().requires_grad_() for x in values), fast_mode=True)
+
+
 @torch.no_grad()
 def test_is_stable_whatever_the_parameters() -> None:
     torch.manual_seed(0)

@@ -252,7 +252,14 @@ def test_opcheck_of_block_scan(ends: tuple[str, ...]) -> None:
     torch.library.opcheck(torch.ops.longwave.block_scan.default, arguments)
 
 
-@pytest.mark.parametrize("op", ("krylov", "block_scan"))
+@pytest.mark.parametrize("of_omega", (False, True))
+def test_opcheck_of_cauchy(of_omega: bool) -> None:
+    tensors, _ = Case("", {"batch": 2, "time": 7, "dim": 3, "modes": 2}).inputs("cauchy")
+    leaves = (x.requires_grad_(of_omega or name != "omega") for name, x in tensors.items())
+    torch.library.opcheck(torch.ops.longwave.cauchy.default, tuple(leaves))
+
+
+@pytest.mark.parametrize("op", ("krylov", "block_scan", "cauchy"))
 def test_second_derivatives_of_the_reference_are_exact(op: str) -> None:
     inputs = Case("", {"batch": 2, "time": 3, "dim": 2, "modes": 2}).inputs(op)
     leaves = tuple(x.requires_grad_() for x in inputs.tensors.values())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from longwave.math.dplr import DiscreteDPLR, as_complex, as_functional, as_real, paired
+from longwave.math.dplr import DiscreteDPLR, as_functional, as_real, paired
 from longwave.ops import krylov
 from longwave.shapes import Complex, Float, Tensor
 
@@ -57,11 +57,6 @@ def power_tables(system: DiscreteDPLR, C: Complex[Tensor, "dim modes"], span: in
     for _ in range(span.bit_length() - 1):
         aT = aT * aT
     return PowerTables(a, aT, AB, CA, aQ, SA, kernel)
-
-
-def times_power(tables: PowerTables, row: Float[Tensor, "dim m state"]) -> Float[Tensor, "dim m state"]:
-    """Rows, as `as_functional` writes them, times Āᵀ."""
-    return as_real(tables.aT.conj()[:, None] * as_complex(row)) - (row @ tables.aQ.mT) @ tables.SA
 
 
 def dense_power(tables: PowerTables) -> Float[Tensor, "dim state state"]:
