@@ -10,6 +10,7 @@ from torch import Tensor
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers import DSS, LRU, LSSL, RTF, S4, S4D, S5
 from longwave.math import StateSpace, rational
+from longwave.models import Backbone, BackboneConfig
 
 
 def layer_with_poles(total: float, n: int = 32, l_max: int = 256, dtype: torch.dtype = torch.float32) -> RTF:
@@ -181,3 +182,14 @@ def test_mistakes_are_named() -> None:
         RTF(4, init="montal")
     with pytest.raises(ConfigError, match=r"wants \(4, 64, 1\)"):
         layer.load_state_space(StateSpace(*(torch.zeros(4, 1, 1, dtype=torch.float64) for _ in range(4))))
+
+
+def test_training_a_model_asks_for_no_poles_and_no_deployed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object) -> None:
+        raise AssertionError("up to l_max one convolution is enough")
+
+    monkeypatch.setattr(RTF, "_warn_if_unstable", too_much)
+    monkeypatch.setattr(RTF, "_scan", too_much)
+    for bidirectional in (False, True):
+        config = BackboneConfig(d_model=4, n_layers=2, mixer="RTF", bidirectional=bidirectional)
+        Backbone(config)(torch.randn(2, 30, 4)).sum().backward()

@@ -73,14 +73,19 @@ class Block(Mixer):
         mixers = {"mixer": self.mixer, "backward_mixer": self.backward_mixer}
         return tuple(f"{name}.{slow}" for name, mixer in mixers.items() if mixer for slow in mixer.slow_parameters())
 
+    def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        z = self._before(self.norm, x, lengths)
+        if self.backward_mixer is None:
+            y = self.mixer(z, lengths=lengths, reset=reset, rate=rate)
+        else:
+            y = self._both_ways(z, lengths, reset, rate)
+        return self._feed_forward(self._after(self.norm, x, y, lengths), lengths)
+
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, State]:
         z = self._before(self.norm, x, lengths)
-        if self.causal:
-            y, state = self.mixer.prefill(z, state, lengths=lengths, reset=reset, rate=rate)
-        else:
-            y, state = self._both_ways(z, lengths, reset, rate), ()
+        y, state = self.mixer.prefill(z, state, lengths=lengths, reset=reset, rate=rate)
         return self._feed_forward(self._after(self.norm, x, y, lengths), lengths), state
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, State]:

@@ -111,23 +111,6 @@ class RTF(LTIMixer):
         self.D = nn.Parameter(torch.ones(d_model))
         self._radius, self._phi = SystemCache(), SystemCache()
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch time d_model"],
-        *,
-        lengths: Int[Tensor, " batch"] | None = None,
-        reset: Bool[Tensor, "batch time"] | None = None,
-        rate: float = 1.0,
-    ) -> Float[Tensor, "batch time d_model"]:
-        """Map whole sequences, from the zero state: `Mixer.forward`, without a state up to l_max positions."""
-        if reset is not None or x.ndim != 3 or x.shape[1] > self.l_max:
-            return super().forward(x, lengths=lengths, reset=reset, rate=rate)
-        self._check(x, lengths, reset, rate)
-        with torch.autocast(x.device.type, enabled=False):
-            k = self.system(rate).k
-            y = long_conv(_without_padding(x.to(k.dtype), lengths), k[:, : x.shape[1]]).y
-        return self.readout(y.to(x.dtype)).to(x.dtype)
-
     def prefill(
         self,
         x: Float[Tensor, "batch time d_model"],
@@ -234,6 +217,15 @@ class RTF(LTIMixer):
             return system.k[:, :length]
         tail = rational.response(system.A, system.C, length - 1)[:, self.l_max - 1 :]
         return torch.cat([system.k, tail.to(system.k.dtype)], 1)
+
+    def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        """Up to l_max positions one convolution is all, and no pole is asked for."""
+        if reset is not None or x.shape[1] > self.l_max:
+            return super()._map(x, lengths, reset, rate)
+        with torch.autocast(x.device.type, enabled=False):
+            k = self.system(rate).k
+            y = long_conv(_without_padding(x.to(k.dtype), lengths), k[:, : x.shape[1]]).y
+        return self.readout(y.to(x.dtype)).to(x.dtype)
 
     def _scan(
         self, system: RTFSystem, u: Tensor, state: Tensor | None, lengths: Tensor | None, reset: Tensor | None

@@ -78,13 +78,14 @@ class Backbone(Mixer):
         """Return the linear time-invariant mixers by name, ``blocks.0.mixer`` first."""
         return {name: module for name, module in self.named_modules() if isinstance(module, LTIMixer)}
 
+    def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        for block in self._blocks():
+            x = block(x, lengths=lengths, reset=reset, rate=rate)
+        return self._last_norm(x, lengths)
+
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, State]:
-        if not self.causal:
-            for block in self._blocks():
-                x = block(x, lengths=lengths, reset=reset, rate=rate)
-            return self._last_norm(x, lengths), ()
         states = []
         for block, before in self._with_states(state):
             x, after = block.prefill(x, before, lengths=lengths, reset=reset, rate=rate)
