@@ -162,7 +162,7 @@ class DSS(LTIMixer):
 
     def _advance(self, system: DSSSystem, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, B, C, D = system
-        x = torch.addcmul(B * u_t.to(B.dtype)[:, :, None], A, state)
+        x = torch.addcmul(B * u_t[:, :, None], A, state)
         return torch.addcmul((C * x).sum(-1).real, D, u_t), x
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from longwave.layers.dropout import TiedDropout
 from longwave.layers.options import choose
 from longwave.ops import gated_linear
+from longwave.ops.gated_linear._cpu import FEWEST_ROWS
 from longwave.shapes import Float, Tensor
 
 # The width of the linear map, in units of d_model.
@@ -37,12 +38,14 @@ class Readout(nn.Module):
         self.output = output
 
     def forward(self, y: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        if self.linear is None:
+        linear, dropping = self.linear, self.dropout.active
+        if linear is None:
             return self.dropout(F.gelu(y))
-        # Autocast chooses the dtype of torch's functions, not of ours.
-        if self.output == "linear" or torch.is_autocast_enabled(y.device.type):
-            z = self.linear(self.dropout(F.gelu(y)))
+        # Autocast chooses the dtype of torch's functions, not of ours; and a step would pay more for the choice of an
+        # implementation than for what it computes.
+        few = y.ndim == 2 and len(y) < FEWEST_ROWS
+        if few or self.output == "linear" or torch.is_autocast_enabled(y.device.type):
+            z = linear(self.dropout(F.gelu(y)))
             return F.glu(z) if self.output == "glu" else z
-        dropping = self.dropout.active
         x = self.dropout(F.gelu(y)) if dropping else y
-        return gated_linear(x, self.linear.weight, self.linear.bias, gelu=not dropping).y
+        return gated_linear(x, linear.weight, linear.bias, gelu=not dropping).y

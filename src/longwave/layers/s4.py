@@ -137,10 +137,8 @@ class S4(LTIMixer):
     def _advance(self, system: S4System, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, Q, S, B, C, D = system
         before, u_t = state.to(C.dtype), u_t.to(D.dtype)
-        fed_back = (S * before[:, :, None]).sum(-1).real
-        x = torch.addcmul(torch.addcmul(before, A, before), B, u_t.to(B.dtype)[:, :, None])
-        for column, times in zip(Q.unbind(-1), fed_back.to(Q.dtype).split(1, -1), strict=True):
-            x = torch.addcmul(x, column, times, value=-2)
+        fed_back = 2 * (S * before[:, :, None]).sum(-1).real
+        x = before + torch.addcmul(B * u_t[:, :, None], A, before) - (Q * fed_back[:, :, None]).sum(-1)
         return torch.add(D * u_t, (C * x).sum(-1).real, alpha=2), x.to(state.dtype)
 
 

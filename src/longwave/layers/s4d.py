@@ -122,5 +122,5 @@ class S4D(LTIMixer):
 
     def _advance(self, system: S4DSystem, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, B, C, D = system
-        x = torch.addcmul(B * u_t.to(B.dtype)[:, :, None], A, state)
+        x = torch.addcmul(B * u_t[:, :, None], A, state)
         return torch.add(D * u_t, (C * x).sum(-1).real, alpha=2), x
