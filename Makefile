@@ -3,12 +3,14 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+MATHJAX_VERSION := 3.2.2
+MATHJAX := docs/_build/mathjax-$(MATHJAX_VERSION)/tex-svg-full.js
 INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 
 # A compiler that is there and fails must not pass unseen: without the native kernels the installation and the tests fail.
 export LONGWAVE_REQUIRE_NATIVE := 1
 
-.PHONY: help demo test check format bench doctor clean
+.PHONY: help demo test check format bench docs doctor clean
 
 help:
 	@echo "make demo    train S4D on sequential MNIST, stream the test images, draw pictures (runs/demo)"
@@ -16,8 +18,9 @@ help:
 	@echo "make check   ruff, pyright, import-linter"
 	@echo "make format  ruff, repairing what it can"
 	@echo "make bench   the benchmarks (use an idle machine)"
+	@echo "make docs    the documentation, its code executed, in docs/_build/html (needs npm)"
 	@echo "make doctor  versions, instruction set, what each operation takes here and why"
-	@echo "make clean   remove .venv and build"
+	@echo "make clean   remove .venv and what was built"
 
 .venv/.demo: $(INSTALLED_FROM)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +31,20 @@ help:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch .venv/.demo $@
+
+.venv/.docs: $(INSTALLED_FROM)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	touch .venv/.demo $@
+
+# MathJax is copied into the pages, so that they need no network.
+$(MATHJAX):
+	@command -v npm >/dev/null || { echo "make docs: npm, which fetches MathJax, is not there: install Node.js"; exit 1; }
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent mathjax@$(MATHJAX_VERSION)
+	tar -xzOf $(@D)/mathjax-$(MATHJAX_VERSION).tgz package/es5/$(@F) >$@.part
+	rm $(@D)/*.tgz
+	mv $@.part $@
 
 demo: .venv/.demo
 	$(BIN)/longwave demo
@@ -52,8 +69,11 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.import_time
 
+docs: .venv/.docs $(MATHJAX)
+	$(BIN)/sphinx-build -q -n -W --keep-going -d docs/_build/doctrees -D html_static_path=$(patsubst docs/%,%,$(dir $(MATHJAX))) docs docs/_build/html
+
 doctor: .venv/.demo
 	$(BIN)/longwave doctor
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv build docs/_build

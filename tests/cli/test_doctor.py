@@ -15,7 +15,7 @@ def test_names_versions_instruction_set_and_choices(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert torch.__version__ in said
     assert "instruction set" in said
-    assert said.count(" ok ") == 6
+    assert said.count(" ok ") == 8
 
 
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +40,7 @@ def test_without_native_kernels_it_says_so() -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert "none: this installation has no native kernels" in run.stdout
-    assert run.stdout.count(" reference ") == 4
+    assert run.stdout.count(" reference ") == 6
     environment["LONGWAVE_REQUIRE_NATIVE"] = "1"
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1

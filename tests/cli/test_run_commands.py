@@ -61,6 +61,16 @@ def test_evaluate_repeats_the_results_of_the_run(folder, capsys):
     }
 
 
+@pytest.mark.parametrize("task", ("copying", "delay"))
+def test_evaluate_repeats_the_results_of_a_synthetic_task(task, tmp_path, capsys):
+    lengths = "--data.memory 4 --data.symbols 3" if task == "copying" else "--data.length 20 --data.lag 2"
+    train(tmp_path / "run", f"{task} {lengths} --data.train_samples 4 --data.test_samples 3 --trainer.epochs 1")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert json.loads(capsys.readouterr().out)["test"]["loss"] == results["test_loss"]
+
+
 def test_evaluate_prints_a_table_of_one_part_at_another_rate(folder, capsys):
     assert main(["evaluate", str(folder / "numbers"), "--part", "train", "--rate", "2"]) == 0
     said = capsys.readouterr().out

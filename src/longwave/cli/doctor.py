@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from longwave import __version__
+from longwave import __version__, ops
 from longwave.cli.parser import Parser
 from longwave.errors import RunError
-from longwave.ops import _native, cauchy, diagonal_ssm, explain, gated_linear, linear_scan, long_conv, vandermonde
+from longwave.ops import _native, explain
+from longwave.ops._dispatch import OPS
 from longwave.testing import make_inputs
 
 __all__ = ["doctor", "run"]
@@ -72,7 +73,7 @@ def _operations() -> tuple[Table, list[str]]:
     table = Table("operation", "device", "takes", "refused", "differs by", title="operations", title_justify="left")
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     wrong = []
-    for op in ("linear_scan", "diagonal_ssm", "gated_linear", "cauchy", "vandermonde", "long_conv"):
+    for op in OPS:
         for device in devices:
             tensors = {n: _single(x).to(device) for n, x in make_inputs(op, time=1047, dim=5, modes=3).tensors.items()}
             choice = explain(op, *tensors.values())
@@ -93,18 +94,13 @@ def _deviation(op: str, tensors: dict[str, Tensor]) -> float:
 
 
 def _call(op: str, tensors: dict[str, Tensor], impl: str) -> Tensor:
+    """The first result."""
     args: list[Any] = list(tensors.values())
     if op == "diagonal_ssm":
-        return diagonal_ssm(args[0], None, *args[1:], impl=impl).y
-    if op == "linear_scan":
-        return linear_scan(*args, impl=impl).states
-    if op == "cauchy":
-        return cauchy(*args, impl=impl).values
-    if op == "vandermonde":
-        return vandermonde(args[0], args[1], 1047, impl=impl).kernel
-    if op == "gated_linear":
-        return gated_linear(*args, impl=impl).y
-    return long_conv(*args, impl=impl).y
+        args.insert(1, None)
+    elif op in ("vandermonde", "krylov"):
+        args.append(64)
+    return getattr(ops, op)(*args, impl=impl)[0]
 
 
 def _single(x: Tensor) -> Tensor:

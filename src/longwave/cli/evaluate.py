@@ -48,7 +48,8 @@ def _add_data(parser: Parser, folder: Path) -> None:
     """Offer the fields of the data that the run was trained on, at the run's values, the test part read."""
     settings = Run.read(folder).settings
     parser.add_class_arguments(data_type(recipe_of(settings, folder)), "data")
-    parser.set_defaults({f"data.{name}": value for name, value in {**settings["data"], "test": True}.items()})
+    test = {"test": True} if "test" in settings["data"] else {}  # synthetic tasks say how many sequences instead
+    parser.set_defaults({f"data.{name}": value for name, value in {**settings["data"], **test}.items()})
 
 
 def _chosen(parts: Parts, part: str | None, rate: float) -> Parts:

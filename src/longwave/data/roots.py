@@ -16,7 +16,7 @@ VARIABLE = "LONGWAVE_DATA"
 
 
 def find(name: str, data_root: str | Path | None = None, files: Sequence[RemoteFile] = ()) -> Path:
-    """The folder of a data set: under ``data_root``, ``$LONGWAVE_DATA`` or :func:`cache`, else downloaded to the cache.
+    """The folder of a data set: under ``data_root``, ``$LONGWAVE_DATA`` or ``cache``, else downloaded to the cache.
 
     Args:
         name: the folder's name under a data root, for example ``"mnist"``.

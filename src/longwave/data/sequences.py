@@ -40,14 +40,14 @@ class Sequences(torch.utils.data.Dataset[Batch]):
 
     The targets' type and shape say what is to be learned:
 
-    ===========  ===========================  ==============================================================
-    objective    y                            meaning
-    ===========  ===========================  ==============================================================
-    classify     int64 (samples,)             the number of the class
-    regress      float32 (samples, outputs)   numbers; no outputs at all: the sequences have no target
-    label        int64 (samples, time)        a class at every position, −100 where there is none
-    track        float32 (samples, time, out) numbers at every position, NaN where there are none
-    ===========  ===========================  ==============================================================
+    ===========  ============================  =========================================================
+    objective    y                             meaning
+    ===========  ============================  =========================================================
+    classify     int64 (samples,)              the number of the class
+    regress      float32 (samples, outputs)    numbers; no outputs at all: the sequences have no target
+    label        int64 (samples, time)         a class at every position, −100 where there is none
+    track        float32 (samples, time, out)  numbers at every position, NaN where there are none
+    ===========  ============================  =========================================================
 
     Args:
         x: the stored values, of any dtype: (samples, time, channels), or (positions, channels) with the sequences one

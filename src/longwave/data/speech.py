@@ -40,7 +40,7 @@ def fsdd(
             repository (.tar.gz, .tar.xz), or the repository itself.
         split: "official": of each fifty, recordings 0 to 4 are the test set (300) and 5 to 49 the training set
             (2,700). A speaker's name: that speaker's 500 recordings are the test set, the others' the training set.
-        decimate: keep every ``decimate``-th sample of the signals, :func:`low_passed` first: 2 is the same speech at
+        decimate: keep every ``decimate``-th sample of the signals, ``low_passed`` first: 2 is the same speech at
             4 kHz. The standardisation stays that of 8 kHz, as a model trained there expects it.
         equal_loudness: scale each recording to the same root mean square. As recorded, the speakers' medians
             differ by a factor of 13. A whole recording must be heard before it can be scaled.

@@ -15,6 +15,7 @@ from longwave.layers.base import LTIMixer, State, real_dtype, rounded, without_a
 from longwave.layers.cache import SystemCache
 from longwave.layers.checks import check_positive
 from longwave.layers.options import choose
+from longwave.layers.padding import real_positions
 from longwave.math import StateSpace, rational
 from longwave.ops import long_conv
 from longwave.shapes import Bool, Float, Int, Tensor
@@ -108,7 +109,7 @@ class RTF(LTIMixer):
         a, b = choose("init", init, _INITS)(d_model, d_state)
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
         self.D = nn.Parameter(torch.ones(d_model))
-        self._radius, self._warning = SystemCache(), SystemCache()
+        self._radius, self._warning, self._phi = SystemCache(), SystemCache(), SystemCache()
 
     def forward(
         self,
@@ -124,7 +125,7 @@ class RTF(LTIMixer):
         self._check(x, lengths, reset, rate)
         with without_autocast(x.device.type):
             k = self.system(rate).k
-            y = long_conv(x.to(k.dtype), k[:, : x.shape[1]]).y
+            y = long_conv(_without_padding(x.to(k.dtype), lengths), k[:, : x.shape[1]]).y
         return self.readout(y.to(x.dtype)).to(x.dtype)
 
     def prefill(
@@ -246,7 +247,8 @@ class RTF(LTIMixer):
     ) -> tuple[Tensor, Tensor]:
         before = u.new_zeros(u.shape[0], *self.state_shape, dtype=system.D.dtype) if state is None else state
         if reset is None or not u.numel():
-            return self._convolve(system, u.to(system.D.dtype), before, lengths)
+            u = _without_padding(u.to(system.D.dtype), lengths)
+            return self._convolve(system, u, before, lengths)
         ends = [u.shape[1]] * len(u) if lengths is None else lengths.tolist()
         rows = [self._pieces(system, u[i, :end], before[i], reset[i, :end]) for i, end in enumerate(ends)]
         y = [F.pad(y, (0, 0, 0, u.shape[1] - len(y))) for y, _ in rows]
@@ -269,7 +271,7 @@ class RTF(LTIMixer):
         past = state.mT.flip(1)  # w[−n−1] … w[−1]
         # (1, a) ∗ w is zero after the past, if there is no input: the past enters by what it adds to a ∗ w.
         driven = -long_conv(F.pad(past, (0, 0, 0, n)), F.pad(system.A, (1, 0))).y[:, n + 1 :]
-        phi = rational.reciprocal(system.A, time).to(u.dtype)
+        phi = self._phi.get(lambda: rational.reciprocal(system.A, time).to(u.dtype), [self.a], (time, u.dtype))
         free = long_conv(_fit(driven, time), phi).y
         y = long_conv(u, self._kernel(system, time)).y
         y = y + long_conv(torch.cat([past, free], 1), F.pad(system.C, (1, 0))).y[:, n + 1 :]
@@ -283,6 +285,11 @@ class RTF(LTIMixer):
         past = state[:, :, :-1]
         w = u_t - (A * past).sum(-1)
         return torch.addcmul((C * past).sum(-1), D, u_t), torch.cat([w[:, :, None], past], -1)
+
+
+def _without_padding(u: Tensor, lengths: Tensor | None) -> Tensor:
+    """u with zeros for padding: an FFT rounds relative to the whole row, whatever stands there."""
+    return u if lengths is None else torch.where(real_positions(lengths, u.shape[1])[:, :, None], u, 0)
 
 
 def _fit(x: Tensor, time: int) -> Tensor:

@@ -25,7 +25,7 @@ def kernels(
             systems, (out, in, length) of a multi-input one, whose pairs of an output and an input are shown like the
             channels of a bank.
         before: the same before training, under the same names, to be drawn beside them; None draws one model alone.
-        channels: how many channels of a layer are shown: evenly spread over its channels sorted by :func:`mean_lag`,
+        channels: how many channels of a layer are shown: evenly spread over its channels sorted by ``mean_lag``,
             before training if that is given, and the same ones before and after.
         title: the figure's title.
 

@@ -74,7 +74,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end: the model is the last that is written, and its configuration last of it."""
+        """Whether training came to its end; the model is the last that is written, and its configuration last of it."""
         return (self.model / "config.json").exists()
 
     def open(self, settings: Mapping[str, Any]) -> None:

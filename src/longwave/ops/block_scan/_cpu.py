@@ -85,14 +85,14 @@ def _recur(
     reverse: bool = False,
 ) -> None:
     """x[k+1] = x[k] · matrix + into[k], written to out as x[k], or the same from the last block to the first."""
-    matrix, initial, fresh = packed(matrix), packed(initial), packed(fresh)
+    matrix, *others = packed(matrix), packed(initial), final, packed(fresh)
     kernels().block_scan(
         *into.shape,
         reverse,
         into.dtype == torch.float64,
         address(matrix),
         *(address(into), into.stride(2), address(out), out.stride(2)),
-        *map(address, (initial, final, fresh)),
+        *map(address, others),
         torch.get_num_threads(),
     )
 

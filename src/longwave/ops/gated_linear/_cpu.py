@@ -21,8 +21,9 @@ def refuses(x: Tensor, *rest: Tensor | bool | None) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
-    if x.shape[0] < FEWEST_ROWS:
-        return f"below {FEWEST_ROWS} rows, packing the weight costs more than it saves, and x has {x.shape[0]}"
+    rows = x.shape[:-1].numel()
+    if rows < FEWEST_ROWS:
+        return f"below {FEWEST_ROWS} rows, packing the weight costs more than it saves, and x has {rows}"
     return _native.refuses(x, *rest)
 
 
