@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -158,7 +159,8 @@ class Mixer(nn.Module, ABC):
 
     def _reference(self) -> Tensor:
         """A parameter whose dtype and device the inputs must have."""
-        return next(self.parameters())
+        own = next(iter(self._parameters.values()), None)  # parameters() would begin a walk over every module
+        return next(self.parameters()) if own is None else own
 
     def _check(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> None:
         check_sequence(x, self.d_model, self._reference(), lengths, reset)
@@ -207,7 +209,7 @@ class LTIMixer(Mixer):
 
     def system(self, rate: float = 1.0) -> Any:
         """The discretised system: as ``discretize`` returns it, from the cache if gradients are off."""
-        return self._cache.get(lambda: self.discretize(rate), self.parameters(), rate)
+        return self._cache.get(lambda: self.discretize(rate), self._sources(), rate)
 
     @abstractmethod
     def discretize(self, rate: float = 1.0) -> Any:
@@ -231,6 +233,14 @@ class LTIMixer(Mixer):
     def _advance(self, system: Any, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the system over one position, u_t (batch, d_model), from a state to (y_t, the state after)."""
 
+    def _sources(self) -> list[nn.Parameter]:
+        """The parameters that the system is made of: all but the readout's."""
+        sources = [own for own in self._parameters.values() if own is not None]
+        for name, module in self._modules.items():  # parametrizations, if there are any
+            if name != "readout" and module is not None:
+                sources += module.parameters()
+        return sources
+
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, LTIState]:
@@ -244,14 +254,14 @@ class LTIMixer(Mixer):
     ) -> tuple[Tensor, LTIState]:
         """Map checked sequences with this discrete system."""
         before = None if state is None else self._state(state, x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             y, after = self._scan(system, x, before, lengths, reset)
         return self.readout(y.to(x.dtype)).to(x.dtype), LTIState(after)
 
     def _step_system(self, system: Any, x_t: Tensor, state: State) -> tuple[Tensor, LTIState]:
         """Map one checked position with this discrete system."""
         before = self._state(state, x_t)
-        with torch.autocast(x_t.device.type, enabled=False):
+        with without_autocast(x_t.device.type):
             y, after = self._advance(system, x_t.to(real_dtype(x_t.dtype)), before)
         return self.readout(y.to(x_t.dtype)).to(x_t.dtype), LTIState(after)
 
@@ -264,6 +274,11 @@ class LTIMixer(Mixer):
         (tensor,) = state
         check_state(tensor, (x.shape[0], *self.state_shape), self._state_dtype(x.dtype), x)
         return tensor
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Turn autocast off, if it is on: entering torch's own context costs a step as much as a product of its own."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -22,27 +22,11 @@ def _count_optimizer_step(*_: object) -> None:
 register_optimizer_step_post_hook(_count_optimizer_step)
 
 
-class _Seen(NamedTuple):
-    """A parameter as it was: the object, its in-place version, and its storage, held so that no other can reuse it."""
-
-    parameter: Tensor
-    version: int
-    storage: Tensor
-
-    def changed(self, parameter: Tensor) -> bool:
-        """Whether the parameter was replaced, moved, or written to since."""
-        return (
-            parameter is not self.parameter
-            or parameter._version != self.version
-            or parameter.data_ptr() != self.storage.data_ptr()
-        )
-
-
 class _Entry(NamedTuple):
-    """A value, and what it was computed from."""
+    """A value, what marks its parameters, and the tensors held so that none of those marks is used again."""
 
-    key: Any
-    seen: list[_Seen]
+    marks: tuple[object, int, list[tuple[int, int, int]]]
+    held: list[tuple[Tensor, Tensor]]
     value: Any
 
 
@@ -64,13 +48,14 @@ class SystemCache:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return compute()
         parameters = list(parameters)
-        if any(parameter.is_inference() for parameter in parameters):  # those count no versions
+        if True in [parameter.is_inference() for parameter in parameters]:  # those count no versions
             return compute()
-        key = (key, _optimizer_steps, len(parameters))
-        entry = self._entry
-        if entry is None or key != entry.key or any(map(_Seen.changed, entry.seen, parameters)):
-            seen = [_Seen(parameter, parameter._version, parameter.detach()) for parameter in parameters]
-            self._entry = entry = _Entry(key, seen, compute())  # at once, so that threads never see half of it
+        # The object, how often it was written to, and where its numbers lie.
+        seen = [(id(parameter), parameter._version, parameter.data_ptr()) for parameter in parameters]
+        marks, entry = (key, _optimizer_steps, seen), self._entry
+        if entry is None or marks != entry.marks:
+            held = [(parameter, parameter.detach()) for parameter in parameters]
+            self._entry = entry = _Entry(marks, held, compute())  # at once, so that threads never see half of it
         return entry.value
 
     def __reduce__(self) -> tuple[type["SystemCache"], tuple[()]]:

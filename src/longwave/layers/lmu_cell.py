@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.errors import UnsupportedError
-from longwave.layers.base import Mixer, State, real_dtype, rounded
+from longwave.layers.base import Mixer, State, real_dtype, rounded, without_autocast
 from longwave.layers.cache import SystemCache
 from longwave.layers.checks import check_duration, check_positive, check_state
 from longwave.layers.recurrence import recur
@@ -103,13 +103,13 @@ class LMUCell(Mixer):
     ) -> tuple[Tensor, LMUCellState]:
         system = self._system(rate)
         h, m = self.initial_state(len(x), dtype=x.dtype) if state is None else self._checked(state, x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             ys, (h, m) = recur(partial(_advance, system), _drive(system, x), (h, m), lengths, reset)
         return torch.stack(ys, 1).to(x.dtype) if ys else x, LMUCellState(h, m)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, LMUCellState]:
         system = self._system(rate)
-        with torch.autocast(x_t.device.type, enabled=False):
+        with without_autocast(x_t.device.type):
             y_t, h, m = _advance(system, _drive(system, x_t), *self._checked(state, x_t))
         return y_t.to(x_t.dtype), LMUCellState(h, m)
 

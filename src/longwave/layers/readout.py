@@ -1,5 +1,6 @@
 """What follows the linear system in every LTI mixer: a nonlinearity, and a matrix that mixes the channels."""
 
+import math
 from typing import final
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from longwave.layers.dropout import TiedDropout
 from longwave.layers.options import choose
 from longwave.ops import gated_linear
+from longwave.ops.gated_linear._cpu import FEWEST_ROWS
 from longwave.shapes import Float, Tensor
 
 # The width of the linear map, in units of d_model.
@@ -37,12 +39,21 @@ class Readout(nn.Module):
         self.output = output
 
     def forward(self, y: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        if self.linear is None:
-            return self.dropout(F.gelu(y))
-        # Autocast chooses the dtype of torch's functions, not of ours.
-        if self.output == "linear" or torch.is_autocast_enabled(y.device.type):
-            z = self.linear(self.dropout(F.gelu(y)))
-            return F.glu(z) if self.output == "glu" else z
-        dropping = self.dropout.active
-        x = self.dropout(F.gelu(y)) if dropping else y
-        return gated_linear(x, self.linear.weight, self.linear.bias, gelu=not dropping).y
+        linear, few = self.linear, y.ndim == 2 and len(y) < FEWEST_ROWS
+        # Autocast chooses the dtype of torch's functions, not of ours; and a step would pay more for the choice of an
+        # implementation than for what it computes.
+        if linear is not None and self.output == "glu" and not few and not torch.is_autocast_enabled(y.device.type):
+            dropping = self.dropout.active
+            x = self.dropout(F.gelu(y)) if dropping else y
+            return gated_linear(x, linear.weight, linear.bias, gelu=not dropping).y
+        g = self.dropout(_gelu_of_few(y) if few else F.gelu(y))
+        z = g if linear is None else linear(g)
+        return F.glu(z) if self.output == "glu" else z
+
+
+def _gelu_of_few(y: Tensor) -> Tensor:
+    """GELU(y) = y/2 (1 + erf(y/√2)), at half the time of torch's own, which in float32 goes through oneDNN."""
+    if y.dtype != torch.float32:
+        return F.gelu(y)
+    half = y / 2
+    return torch.addcmul(half, half, torch.erf(math.sqrt(0.5) * y))

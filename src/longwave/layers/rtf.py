@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.errors import ConfigError, UnsupportedError
-from longwave.layers.base import LTIMixer, State, real_dtype, rounded
+from longwave.layers.base import LTIMixer, State, real_dtype, rounded, without_autocast
 from longwave.layers.cache import SystemCache
 from longwave.layers.checks import check_positive
 from longwave.layers.options import choose
@@ -109,7 +109,7 @@ class RTF(LTIMixer):
         a, b = choose("init", init, _INITS)(d_model, d_state)
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
         self.D = nn.Parameter(torch.ones(d_model))
-        self._radius, self._phi = SystemCache(), SystemCache()
+        self._radius, self._warning, self._phi = SystemCache(), SystemCache(), SystemCache()
 
     def prefill(
         self,
@@ -196,20 +196,27 @@ class RTF(LTIMixer):
     def _state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         return real_dtype(dtype)
 
-    @torch.no_grad()
     def _warn_if_unstable(self) -> None:
-        """Say so if the recurrence grows; Σ|a| < 1 alone shows that it does not."""
-        if torch.compiler.is_compiling() or self.a.is_meta or bool((self.a.double().abs().sum(-1) < 1).all()):
+        """Say so if the recurrence grows."""
+        if torch.compiler.is_compiling() or self.a.is_meta:
             return
+        with torch.no_grad():
+            warning = self._warning.get(self._instability, [self.a], ())
+        if warning is not None:
+            warnings.warn(warning, RuntimeWarning, stacklevel=3)
+
+    def _instability(self) -> str | None:
+        """What there is to warn of; Σ|a| < 1 alone shows that the recurrence does not grow."""
+        if bool((self.a.double().abs().sum(-1) < 1).all()):
+            return None
         radius = self.spectral_radius()
-        if bool((radius > 1).any()):
-            channel = int(radius.argmax())
-            warnings.warn(
-                f"RTF: {int((radius > 1).sum())} of {self.d_model} channels are unstable, channel {channel} with a "
-                f"pole of modulus {radius[channel]:.6g}: its recurrence grows beyond l_max={self.l_max} positions",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        if not bool((radius > 1).any()):
+            return None
+        channel = int(radius.argmax())
+        return (
+            f"RTF: {int((radius > 1).sum())} of {self.d_model} channels are unstable, channel {channel} with a "
+            f"pole of modulus {radius[channel]:.6g}: its recurrence grows beyond l_max={self.l_max} positions"
+        )
 
     def _kernel(self, system: RTFSystem, length: int) -> Tensor:
         """The impulse response to any length."""
@@ -222,7 +229,7 @@ class RTF(LTIMixer):
         """Up to l_max positions one convolution is all, and no pole is asked for."""
         if reset is not None or x.shape[1] > self.l_max:
             return super()._map(x, lengths, reset, rate)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             k = self.system(rate).k
             y = long_conv(_without_padding(x.to(k.dtype), lengths), k[:, : x.shape[1]]).y
         return self.readout(y.to(x.dtype)).to(x.dtype)

@@ -137,8 +137,13 @@ class S4(LTIMixer):
     def _advance(self, system: S4System, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, Q, S, B, C, D = system
         before, u_t = state.to(C.dtype), u_t.to(D.dtype)
-        fed_back = 2 * (S * before[:, :, None]).sum(-1).real
-        x = before + torch.addcmul(B * u_t[:, :, None], A, before) - (Q * fed_back[:, :, None]).sum(-1)
+        fed_back = (S * before[:, :, None]).sum(-1).real
+        x = torch.addcmul(before, A, before)
+        # What is added to it has a real factor: B u, and Q times what is fed back.
+        parts = torch.view_as_real(x)
+        parts.addcmul_(torch.view_as_real(B), u_t[:, :, None, None])
+        for q, s in zip(torch.view_as_real(Q).unbind(2), fed_back.unbind(2), strict=True):
+            parts.addcmul_(q, s[:, :, None, None], value=-2)
         return torch.add(D * u_t, (C * x).sum(-1).real, alpha=2), x.to(state.dtype)
 
 
