@@ -85,12 +85,12 @@ def _recur(
     reverse: bool = False,
 ) -> None:
     """x[k+1] = x[k] · matrix + into[k], written to out as x[k], or the same from the last block to the first."""
-    matrix, *others = packed(matrix), packed(initial), final, packed(fresh)
+    weights, *others = packed(matrix), packed(initial), final, packed(fresh)
     kernels().block_scan(
         *into.shape,
         reverse,
         into.dtype == torch.float64,
-        address(matrix),
+        address(weights),
         *(address(into), into.stride(2), address(out), out.stride(2)),
         *map(address, others),
         torch.get_num_threads(),
