@@ -171,7 +171,9 @@ def test_a_mistake_is_one_line(here, capsys, monkeypatch, words):
 
 def test_ctrl_c_is_130_and_leaves_what_a_training_goes_on_from(tmp_path):
     words = f"train copying --run {tmp_path}/run --data.train_samples 20 {TINY} --trainer.epochs 100000"
-    command = [sys.executable, "-m", "longwave", *words.split()]
+    # A shell's background job ignores Ctrl-C, and so would what it starts.
+    listening = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", listening + "runpy.run_module('longwave', run_name='__main__')", *words.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 100
         while not (tmp_path / "run/metrics.csv").exists():

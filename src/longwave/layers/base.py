@@ -233,7 +233,7 @@ class LTIMixer(Mixer):
     def _advance(self, system: Any, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run the system over one position, u_t (batch, d_model), from a state to (y_t, the state after)."""
 
-    def _sources(self) -> list[nn.Parameter]:
+    def _sources(self) -> list[Tensor]:
         """The parameters that the system is made of: all but the readout's."""
         sources = [own for own in self._parameters.values() if own is not None]
         for name, module in self._modules.items():  # parametrizations, if there are any
