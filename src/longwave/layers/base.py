@@ -235,7 +235,7 @@ class LTIMixer(Mixer):
 
     def _sources(self) -> list[Tensor]:
         """The parameters that the system is made of: all but the readout's."""
-        sources = [own for own in self._parameters.values() if own is not None]
+        sources: list[Tensor] = [own for own in self._parameters.values() if own is not None]
         for name, module in self._modules.items():  # parametrizations, if there are any
             if name != "readout" and module is not None:
                 sources += module.parameters()
