@@ -10,6 +10,9 @@ template <class T> struct View {
     int64_t batch, time, dim;
 };
 
+// What a position is to a recurrence, as src/longwave/ops/_marks.py has it: padding leaves the state as it is.
+enum Mark : uint8_t { GOES_ON = 0, BEGINS = 1, PADDING = 2 };
+
 template <class T> struct LinearScan {
     int64_t batch, length, dim;
     bool is_complex, reverse;
