@@ -11,7 +11,9 @@ export OMP_NUM_THREADS=1 PATH="$PWD/.venv/bin:$PATH" folder pattern
 
 # name, seeds, and what stands after `longwave train`
 trainings() {
-    cat <<'LIST'
+    local copying="copying --data.memory 128 --data.symbols 64 --data.lag 0 --data.train_samples 2000"
+    copying+=" --model.n_layers 4 --optim.lr 1e-3 --trainer.batch_size 8"
+    cat <<LIST
 ucr-JapaneseVowels-s4d 0,1,2 ucr --data.problem JapaneseVowels
 ucr-BasicMotions-s4d   0,1,2 ucr --data.problem BasicMotions
 smnist-s4d-legs        0,1,2 smnist --data.source mnist
@@ -19,6 +21,13 @@ smnist-s4d-random      0,1,2 smnist --data.source mnist --model.mixer.init rando
 fsdd-s4d               0     fsdd
 pmnist-s4d             0     smnist --data.source mnist --data.permuted true
 smnist-lru             0     smnist --data.source mnist --model.mixer LRU
+copying-rtf            0     $copying --trainer.epochs 3 --model.mixer RTF --model.mixer.d_state 64 --model.mixer.l_max 256
+copying-s4             0     $copying --trainer.epochs 3 --model.mixer S4 --model.mixer.d_state 64
+copying-s4-long        0     $copying --trainer.epochs 8 --model.mixer S4 --model.mixer.d_state 64
+delay-rtf              0     delay --model.mixer RTF --model.mixer.d_state 256 --model.mixer.l_max 1000
+delay-s4               0     delay --model.mixer S4 --model.mixer.d_state 256
+delay-s4d              0     delay --model.mixer S4D --model.mixer.d_state 256
+delay-lmu              0     delay --model.mixer LMU --model.mixer.theta 250 --model.mixer.d_state 256
 LIST
 }
 
