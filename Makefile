@@ -10,11 +10,12 @@ INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard nativ
 # A compiler that is there and fails must not pass unseen: without the native kernels the installation and the tests fail.
 export LONGWAVE_REQUIRE_NATIVE := 1
 
-.PHONY: help demo test check format bench docs doctor clean
+.PHONY: help demo test sanitize check format bench docs doctor clean
 
 help:
 	@echo "make demo    train S4D on sequential MNIST, stream the test images, draw pictures (runs/demo)"
 	@echo "make test    all tests"
+	@echo "make sanitize  the tests of the native kernels under the address and undefined-behaviour sanitizers"
 	@echo "make check   ruff, pyright, import-linter"
 	@echo "make format  ruff, repairing what it can"
 	@echo "make bench   the benchmarks (use an idle machine)"
@@ -51,6 +52,21 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+# The package is installed again, into a folder of its own, with other kernels; -S keeps the editable one out of sight. The
+# sanitizers' runtime has to be the first library in the process. Python itself leaks by design.
+SANITIZED := build/sanitize/package
+$(SANITIZED): $(INSTALLED_FROM) $(shell find src -name '*.py') | .venv/.dev
+	rm -rf $@
+	$(BIN)/pip install -q --no-deps --target $@ -C cmake.define.LONGWAVE_SANITIZE=ON -C build-dir=build/sanitize/objects .
+	touch $@
+
+sanitize: $(SANITIZED)
+	PYTHONPATH=$(SANITIZED):$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LONGWAVE_EXAMPLES=40 \
+	$(BIN)/python -S -m pytest -p no:cacheprovider tests/ops/test_drawn.py tests/ops/test_contract.py \
+		-k "drawn or (exact and cpu) or strides"
 
 check: .venv/.dev
 	$(BIN)/ruff check .

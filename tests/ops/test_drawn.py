@@ -1,0 +1,83 @@
+"""The native kernels on drawn shapes, layouts, values and instruction sets.
+
+``make sanitize`` runs this file, with many more examples, and the table's rows, with kernels compiled for the address
+and undefined-behaviour sanitizers, which stop at the first access outside a tensor.
+"""
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_contract import RECURRENCES, call, expected, gradients, rounded
+from torch import Tensor
+
+from cases import NATIVE, Case
+from longwave.ops import _native
+from longwave.testing import assert_matches
+
+# Budgets are twice the error of a plain loop, which may be lucky in one of many drawn cases. How exact the kernels are is
+# what the table's rows claim; here it is that they find their numbers.
+LUCK = 4
+EXAMPLES = int(os.environ.get("LONGWAVE_EXAMPLES", "5"))
+ENDS = {**dict.fromkeys(RECURRENCES, ("reset", "lengths")), "block_scan": ("fresh",)}
+OPTIONS = {"linear_scan": "reverse", "krylov": "reverse", "gated_linear": "gelu"}
+
+
+@st.composite
+def cases(draw: st.DrawFn, op: str) -> Case:
+    """Arguments of an operation; the table has the long sequences."""
+    sizes: dict[str, Any] = {
+        "batch": draw(st.integers(1, 6)),
+        "time": draw(st.integers(0, 40)),
+        "dim": draw(st.integers(1, 20)),
+        "modes": draw(st.integers(1, 9)),
+        "is_complex": draw(st.booleans()),
+    }
+    if op == "gated_linear":
+        sizes |= {"batch": 1, "time": 64 + sizes["time"]}  # the kernel refuses fewer rows
+    ends = tuple(end for end in ENDS.get(op, ()) if draw(st.booleans()))
+    options = {OPTIONS[op]: draw(st.booleans())} if op in OPTIONS else {}
+    return Case("drawn", sizes, ends, options)
+
+
+@st.composite
+def layouts(draw: st.DrawFn, axes: int) -> tuple[tuple[int, ...], int, int]:
+    """An order of the axes in memory, a step along the last of them, and an offset."""
+    return tuple(draw(st.permutations(range(axes)))), draw(st.integers(1, 3)), draw(st.integers(0, 2))
+
+
+def laid_out(x: Tensor, layout: tuple[tuple[int, ...], int, int]) -> Tensor:
+    """The same numbers in that layout, with NaN wherever no element lies."""
+    order, step, offset = layout
+    shape = [x.shape[axis] for axis in order]
+    shape[-1] *= step
+    memory = torch.full((offset + torch.Size(shape).numel(),), float("nan"), dtype=x.dtype)
+    view = memory[offset:].view(shape)[..., ::step].permute(*(order.index(axis) for axis in range(x.ndim)))
+    view.copy_(x)
+    return view
+
+
+@pytest.mark.skipif(not _native.available(), reason="the native kernels are not there")
+@pytest.mark.parametrize("op", NATIVE)
+@settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True)
+@given(data=st.data())
+def test_drawn_arguments(op: str, data: st.DataObject) -> None:
+    case, dtype = data.draw(cases(op)), data.draw(st.sampled_from((torch.float32, torch.float64)))
+    inputs = case.inputs(op)
+    exact = expected(op, case, dtype)
+    leaves = {
+        name: laid_out(x, data.draw(layouts(x.ndim))).requires_grad_()
+        for name, x in rounded(op, inputs.tensors, dtype).items()
+    }
+    before = _native.kernels().active()
+    _native.kernels().use(data.draw(st.sampled_from(_native.kernels().available())))
+    try:
+        out = call(op, leaves, inputs.options, impl="cpu")
+        actual = (*out, *gradients(out, leaves))
+    finally:
+        _native.kernels().use(before)
+    for (name, truth, budget), value in zip(exact, actual, strict=True):
+        assert_matches(value, truth, LUCK * budget, name)
