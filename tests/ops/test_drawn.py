@@ -18,8 +18,8 @@ from cases import NATIVE, Case
 from longwave.ops import _native
 from longwave.testing import assert_matches
 
-# Budgets are twice the error of a plain loop, which may be lucky in one of many drawn cases. How exact the kernels are is
-# what the table's rows claim; here it is that they find their numbers.
+# Budgets are twice the error of a plain loop, which may be lucky in one of many drawn cases. How exact the kernels are
+# is what the table's rows claim; here it is that they find their numbers.
 LUCK = 4
 EXAMPLES = int(os.environ.get("LONGWAVE_EXAMPLES", "5"))
 ENDS = {**dict.fromkeys(RECURRENCES, ("reset", "lengths")), "block_scan": ("fresh",)}
