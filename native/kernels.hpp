@@ -71,17 +71,28 @@ struct Krylov {
     int threads;
 };
 
-// x[k+1] = x[k] M + in[k], out[k] = x[k]; backward in k if reverse.
+// A (dim, batch, blocks, span) tensor with any strides.
+template <class T> struct Blocks {
+    T* data;
+    int64_t channel, row, block, place;
+    T* at(int64_t c, int64_t r, int64_t k) const { return data + c * channel + r * row + k * block; }
+};
+
 template <class T> struct BlockScan {
-    int64_t dim, batch, blocks, state;
-    bool reverse;
-    const double* matrix;      // M: (dim, state, state), contiguous
-    const T* in;               // (dim, batch, blocks, state): in_stride from one block to the next
-    T* out;                    // the same, with out_stride
-    int64_t in_stride, out_stride;
-    const double* initial;     // (dim, batch, state), or null
-    double* final;             // (dim, batch, state)
-    const uint8_t* fresh;      // (batch, blocks): x is zero before these blocks; or null
+    int64_t dim, batch, blocks, span, state;
+    Blocks<const T> u, grad_y;  // grad_y is read by the backward pass
+    const double* transition;   // (dim, state, state); contiguous, as all that follows
+    const T *enter, *leave;     // (dim, span, state)
+    const T* kernel;            // (dim, span)
+    const uint8_t* fresh;       // (batch, blocks): the state is zero before these blocks; or null
+    const double* initial;      // (dim, batch, state)
+    Blocks<T> y, grad_u;
+    T* starts;                  // (dim, batch, blocks, state), written forward, read backward
+    double* final;              // (dim, batch, state)
+    const T* grad_starts;       // (dim, batch, blocks, state), or null
+    const double* grad_final;   // (dim, batch, state), or null
+    double *grad_initial, *grad_transition;
+    T *grad_enter, *grad_leave, *grad_kernel;
     int threads;
 };
 
@@ -114,6 +125,8 @@ struct Kernels {
     void (*krylov_backward)(const Krylov&);
     void (*block_scan_f32)(const BlockScan<float>&);
     void (*block_scan_f64)(const BlockScan<double>&);
+    void (*block_scan_backward_f32)(const BlockScan<float>&);
+    void (*block_scan_backward_f64)(const BlockScan<double>&);
     void (*cauchy)(const Cauchy&);
     void (*cauchy_backward)(const Cauchy&);
 };
@@ -129,6 +142,7 @@ struct Kernels {
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
     template <class T> void block_scan(const BlockScan<T>&);                                       \
+    template <class T> void block_scan_backward(const BlockScan<T>&);                              \
     void cauchy(const Cauchy&);                                                                    \
     void cauchy_backward(const Cauchy&);                                                           \
     }

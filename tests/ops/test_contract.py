@@ -246,9 +246,7 @@ def test_opcheck_of_krylov(reverse: bool) -> None:
 @pytest.mark.parametrize("ends", ((), ("fresh",)))
 def test_opcheck_of_block_scan(ends: tuple[str, ...]) -> None:
     tensors, options = Case("", {"batch": 2, "time": 4, "dim": 3, "modes": 5}, ends).inputs("block_scan")
-    u, transition, enter, leave, _, initial = (x.requires_grad_() for x in tensors.values())
-    toeplitz = torch.randn(3, 3, 3, dtype=u.dtype, requires_grad=True)
-    arguments = (u, transition, enter, leave, toeplitz, initial, options.get("fresh"))
+    arguments = (*(x.requires_grad_() for x in tensors.values()), options.get("fresh"))
     torch.library.opcheck(torch.ops.longwave.block_scan.default, arguments)
 
 
