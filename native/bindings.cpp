@@ -27,7 +27,9 @@ namespace {
             ISA::linear_scan_backward<double>, ISA::diagonal_ssm<float>, ISA::diagonal_ssm<double>,        \
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
-            ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
+            ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward,                         \
+            ISA::block_tables<float>, ISA::block_tables<double>, ISA::block_tables_backward<float>,        \
+            ISA::block_tables_backward<double>, ISA::block_scan<float>,                                    \
             ISA::block_scan<double>, ISA::block_scan_backward<float>, ISA::block_scan_backward<double>,    \
             ISA::cauchy, ISA::cauchy_backward                                                              \
     }
@@ -99,6 +101,24 @@ struct GatedCall {
     template <class T> GatedLinear<T> as() const {
         return {rows, in, out, gelu, at<const T>(x), at<const T>(weight), at<const T>(bias), at<const T>(grad_y), at<T>(y), at<T>(z),
                 at<T>(grad_x), at<T>(grad_weight), at<T>(grad_bias), threads};
+    }
+};
+
+struct TablesCall {
+    std::array<int64_t, 4> sizes;   // dim, modes, rank, span
+    std::array<Address, 5> system;  // a, q, s, b, c
+    std::array<Address, 4> tables, given;  // enter, leave, kernel, transition, and their gradients
+    std::array<Address, 5> gradients;
+    int threads;
+
+    template <class T> BlockTables<T> as() const {
+        const auto [dim, modes, rank, span] = sizes;
+        const auto [a, q, s, b, c] = system;
+        const auto [grad_a, grad_q, grad_s, grad_b, grad_c] = gradients;
+        return {dim, modes, rank, span, at<const double>(a), at<const double>(q), at<const double>(s), at<const double>(b),
+                at<const double>(c), at<T>(tables[0]), at<T>(tables[1]), at<T>(tables[2]), at<double>(tables[3]),
+                at<const T>(given[0]), at<const T>(given[1]), at<const T>(given[2]), at<const double>(given[3]),
+                at<double>(grad_a), at<double>(grad_q), at<double>(grad_s), at<double>(grad_b), at<double>(grad_c), threads};
     }
 };
 
@@ -206,6 +226,18 @@ NB_MODULE(_native, m) {
               nb::gil_scoped_release release;
               active.krylov_backward(call);
           });
+    m.def("block_tables", [](const std::array<int64_t, 4>& sizes, bool is_double, const std::array<Address, 5>& system,
+                             const std::array<Address, 4>& tables, int threads) {
+        const TablesCall call{sizes, system, tables, {}, {}, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.block_tables_f64(call.as<double>()) : active.block_tables_f32(call.as<float>());
+    });
+    m.def("block_tables_backward", [](const std::array<int64_t, 4>& sizes, bool is_double, const std::array<Address, 5>& system,
+                                      const std::array<Address, 4>& given, const std::array<Address, 5>& gradients, int threads) {
+        const TablesCall call{sizes, system, {}, given, gradients, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.block_tables_backward_f64(call.as<double>()) : active.block_tables_backward_f32(call.as<float>());
+    });
     m.def("block_scan",
           [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const BlockStrides& u_strides, Address transition,
              Address enter, Address leave, Address kernel, Address fresh, Address initial, Address y, const BlockStrides& y_strides,

@@ -71,6 +71,18 @@ struct Krylov {
     int threads;
 };
 
+// Complex numbers as pairs; everything contiguous. The gradients of the tables are read backward.
+template <class T> struct BlockTables {
+    int64_t dim, modes, rank, span;
+    const double *a, *q, *s, *b, *c;                    // (dim, modes), (dim, rank, modes) twice, (dim, modes) twice
+    T *enter, *leave, *kernel;                          // (dim, span, state) twice, (dim, span); state = 2 modes
+    double* transition;                                 // (dim, state, state)
+    const T *grad_enter, *grad_leave, *grad_kernel;
+    const double* grad_transition;
+    double *grad_a, *grad_q, *grad_s, *grad_b, *grad_c;
+    int threads;
+};
+
 // A (dim, batch, blocks, span) tensor with any strides.
 template <class T> struct Blocks {
     T* data;
@@ -123,6 +135,10 @@ struct Kernels {
     void (*gated_linear_backward_f64)(const GatedLinear<double>&);
     void (*krylov)(const Krylov&);
     void (*krylov_backward)(const Krylov&);
+    void (*block_tables_f32)(const BlockTables<float>&);
+    void (*block_tables_f64)(const BlockTables<double>&);
+    void (*block_tables_backward_f32)(const BlockTables<float>&);
+    void (*block_tables_backward_f64)(const BlockTables<double>&);
     void (*block_scan_f32)(const BlockScan<float>&);
     void (*block_scan_f64)(const BlockScan<double>&);
     void (*block_scan_backward_f32)(const BlockScan<float>&);
@@ -141,6 +157,8 @@ struct Kernels {
     template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
+    template <class T> void block_tables(const BlockTables<T>&);                                   \
+    template <class T> void block_tables_backward(const BlockTables<T>&);                          \
     template <class T> void block_scan(const BlockScan<T>&);                                       \
     template <class T> void block_scan_backward(const BlockScan<T>&);                              \
     void cauchy(const Cauchy&);                                                                    \

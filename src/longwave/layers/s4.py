@@ -7,14 +7,13 @@ import torch
 from torch import nn
 
 from longwave.errors import ConfigError
-from longwave.layers.base import LTIMixer, real_dtype, rounded
+from longwave.layers.base import LTIMixer, real_dtype, rounded, without_autocast
 from longwave.layers.checks import check_positive
 from longwave.layers.dplr_scan import SPAN, dplr_scan
-from longwave.layers.dplr_tables import dense_power, power_tables
 from longwave.layers.options import choose
 from longwave.math import NPLR_FORMS, StateSpace, log_uniform
 from longwave.math.dplr import DiscreteDPLR, as_complex, as_functional, bilinear_dplr
-from longwave.ops import block_scan, cauchy
+from longwave.ops import block_scan, block_tables, cauchy
 from longwave.shapes import Complex, Float, Tensor
 
 SLOWEST = 1e-4  # Re Λ begins no nearer to 0: where a measure has 0 itself, its logarithm could not be stored
@@ -129,6 +128,13 @@ class S4(LTIMixer):
         """Name dt, A, P and B, which set time scales; the S4 recipes train them slowly and without decay."""
         return "log_dt", "log_neg_A_real", "A_imag", "P", "B"
 
+    def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        """Within a block, the state at the end of a sequence costs tables of its own."""
+        *dynamics, C, D = self.system(rate)
+        with without_autocast(x.device.type):
+            y, _ = dplr_scan(DiscreteDPLR(*dynamics), C, D, x, None, lengths, reset, with_state=False)
+        return self.readout(y.to(x.dtype)).to(x.dtype)
+
     def _scan(
         self, system: S4System, u: Tensor, state: Tensor | None, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -193,8 +199,9 @@ def _with_feedback(
 def _truncating(dynamics: DiscreteDPLR, C: Tensor, n: int) -> Complex[Tensor, "d_model 1 modes"]:
     """C (I − Āⁿ), for n a power of two, by row vectors: a row times Āᵀ is a state of the transposed system."""
     span = min(n, SPAN)
-    tables, row = power_tables(dynamics, C, span), as_functional(C[:, None])
+    A, Q, S, B = dynamics
+    row, transition = as_functional(C[:, None]), block_tables(A, Q.mT, S, B, C, span).transition.mT
     none = row.new_zeros(row.shape)  # inputs and outputs of the recurrence, which is run for its states alone
-    inputs, transition = row.new_zeros(len(row), 1, n // span, 1), dense_power(tables).mT
+    inputs = row.new_zeros(len(row), 1, n // span, 1)
     row = block_scan(inputs, transition, none, none, none[..., 0], row).final_state
     return C[:, None] - as_complex(row).conj() / 2

@@ -69,14 +69,17 @@ def make_inputs(
             "omega": 3 * normal(time, kind=False),
             "w": normal(dim, modes, kind=False).abs().neg() - 0.1 + 3j * normal(dim, modes, kind=False),
         }
-    elif op == "krylov":  # `batch` rows for each matrix, of rank 2
+    elif op in ("krylov", "block_tables"):  # matrices of rank 2; for krylov `batch` rows for each
         weak = 0.3 / modes**0.5
         tensors = {
             "A": decay(dim, modes) * (1 + 0j) - 1,
             "Q": weak * normal(dim, 2, modes, kind=True),
             "S": weak * normal(dim, 2, modes, kind=True),
-            "v": normal(dim, batch, modes, kind=True),
         }
+        if op == "krylov":
+            tensors["v"] = normal(dim, batch, modes, kind=True)
+        else:
+            tensors |= {name: normal(dim, modes, kind=True) for name in ("B", "C")}
     elif op == "block_scan":  # `time` blocks of 3 positions, `modes` real states
         tensors = {
             "u": normal(dim, batch, time, 3, kind=False),
