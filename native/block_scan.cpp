@@ -138,6 +138,13 @@ template <class T> struct Task {
         Product<T>{to, S, {before, N, 1}, leave, S, places(), span, state, true}.run();
     }
 
+    // to(m, n) += sum a(place, m) b(place, n), a few places at a time: sums of a few numbers keep more digits.
+    void add_products(T* to, const T* a, int64_t a_row, int64_t rows, const T* b, int64_t b_row, int64_t columns) const {
+        for (int64_t first = 0; first < places(); first += 32)
+            Product<T>{to, b_row, {a + first * a_row, 1, a_row}, b + first * b_row, b_row, rows, columns,
+                       std::min<int64_t>(32, places() - first), true}.run();
+    }
+
     void backward(int64_t c, int64_t channel) const {
         T *us = u + c * each, *dy = y + c * each, *dA = sums + c * sums_size, *dE = dA + state * N, *dL = dE + span * N;
         tables(channel, true);
@@ -145,10 +152,10 @@ template <class T> struct Task {
         if (s.grad_starts) each_state(driven, s.grad_starts, channel, [](T& here, T there) { here += there; });
         recur(states + c * ROWS * N, after, true);
         each_state(before, s.starts, channel, [](T& here, T there) { here = there; });
-        Product<T>{dA, N, {after, 1, N}, before, N, state, state, places(), true}.run();
-        Product<T>{dE, N, {us, 1, S}, after, N, span, state, places(), true}.run();
-        Product<T>{dL, N, {dy, 1, S}, before, N, span, state, places(), true}.run();
-        Product<T>{dL + span * N, S, {us, 1, S}, dy, S, span, span, places(), true}.run();
+        add_products(dA, after, N, state, before, N, state);
+        add_products(dE, us, S, span, after, N, state);
+        add_products(dL, dy, S, span, before, N, state);
+        add_products(dL + span * N, us, S, span, dy, S, span);
         // u is needed no more: its gradient takes its place.
         Product<T>{us, S, {dy, S, 1}, lag_zero(), -1, places(), span, span, false, Terms::from_diagonal}.run();
         Product<T>{us, S, {after, N, 1}, enter, S, places(), span, state, true}.run();

@@ -19,7 +19,7 @@ template <int M, int N, class Real>
         for (int n = 0; n < N; ++n) bk[n] = load(b + n * lanes<Real>);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-            const V am = V{} + a[m * row];
+            const V am = a[m * row] - V{};  // x - 0 is x, so this is a broadcast; 0 + x would not be, for x = -0
 #pragma GCC unroll 4
             for (int n = 0; n < N; ++n) sum[m][n] += am * bk[n];
         }
@@ -52,12 +52,13 @@ template <class Real> struct Product {
         const int64_t last = terms == Terms::to_diagonal ? std::min(n + N * W, K) : K;
         Real* to = c + m * c_row + n;
         Vector<Real> sum[M][N] = {};
-        for (int i = 0; add && i < M; ++i)
-            for (int j = 0; j < N; ++j) sum[i][j] = load(to + i * c_row + j * W);
         multiply_tile<M, N, Real>(sum, a.p + m * a.row + first * a.column, a.row, a.column, b + first * b_row + n, b_row,
                                   last - first);
         for (int i = 0; i < M; ++i)
-            for (int j = 0; j < N; ++j) store(to + i * c_row + j * W, sum[i][j]);
+            for (int j = 0; j < N; ++j) {
+                Real* at = to + i * c_row + j * W;
+                store(at, add ? load(at) + sum[i][j] : sum[i][j]);
+            }
     }
     template <int N> void panel(int64_t n) const {
         int64_t m = 0;
