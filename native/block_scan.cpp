@@ -23,7 +23,7 @@
 namespace longwave::LONGWAVE_ISA {
 namespace {
 
-constexpr int64_t CHANNELS = 8, ROWS = 8, PLACES = 128;
+constexpr int64_t CHANNELS = 8, ROWS = 8, PLACES = 128, AHEAD = 32;
 
 // Parts of a thread's memory, one after the other; counted only, if there is none.
 struct Parts {
@@ -35,6 +35,26 @@ struct Parts {
         return reinterpret_cast<Real*>(part);
     }
 };
+
+// Between sequences of channels, `each` numbers apart, and a tensor, in whose memory channels are neighbours; processors do
+// not foresee steps as wide as those to its next position. A function of its own, or the compiler runs out of registers.
+template <bool BACK, int64_t FIXED, class Here, class There>
+[[gnu::noinline]] void transpose(Here* here, int64_t each, There* there, int64_t channel, int64_t place, int64_t channels,
+                                 int64_t span) {
+    for (int64_t j = 0; j < span; ++j) {
+        __builtin_prefetch(there + (j + AHEAD) * place, BACK);
+        for (int64_t c = 0; c < (FIXED ? FIXED : channels); ++c) {
+            auto &h = here[c * each + j], &t = there[c * (FIXED ? 1 : channel) + j * place];
+            if constexpr (BACK) t = h;
+            else h = t;
+        }
+    }
+}
+template <bool BACK, class Here, class There>
+void transpose(Here* here, int64_t each, There* there, int64_t channel, int64_t place, int64_t channels, int64_t span) {
+    const bool usual = channels == CHANNELS && channel == 1;
+    (usual ? transpose<BACK, CHANNELS, Here, There> : transpose<BACK, 0, Here, There>)(here, each, there, channel, place, channels, span);
+}
 
 template <class T> struct Task {
     static int64_t wide(int64_t n) { return (n + lanes<T> - 1) / lanes<T> * lanes<T>; }
@@ -66,8 +86,8 @@ template <class T> struct Task {
 
     int64_t places() const { return rows * blocks; }
     template <class F> void each_place(F f) const {
-        for (int64_t k = 0, at = 0; k < blocks; ++k)
-            for (int64_t r = 0; r < rows; ++r, ++at) f(at, row0 + r, block0 + k);
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t k = 0; k < blocks; ++k) f(k * rows + r, row0 + r, block0 + k);
     }
     template <class F> void each_channel(F f) const {
         for (int64_t c = 0; c < channels; ++c) f(c, channel0 + c);
@@ -75,16 +95,12 @@ template <class T> struct Task {
 
     void gather(T* to, const Blocks<const T>& from) const {
         each_place([&](int64_t at, int64_t row, int64_t block) {
-            const T* first = from.at(channel0, row, block);
-            for (int64_t j = 0; j < span; ++j)
-                for (int64_t c = 0; c < channels; ++c) to[c * each + at * S + j] = first[c * from.channel + j * from.place];
+            transpose<false>(to + at * S, each, from.at(channel0, row, block), from.channel, from.place, channels, span);
         });
     }
-    void scatter(const Blocks<T>& to, const T* from) const {
+    void scatter(const Blocks<T>& to, T* from) const {
         each_place([&](int64_t at, int64_t row, int64_t block) {
-            T* first = to.at(channel0, row, block);
-            for (int64_t j = 0; j < span; ++j)
-                for (int64_t c = 0; c < channels; ++c) first[c * to.channel + j * to.place] = from[c * each + at * S + j];
+            transpose<true>(from + at * S, each, to.at(channel0, row, block), to.channel, to.place, channels, span);
         });
     }
     // The places of a (dim, batch, blocks, state) tensor, as (place, N): f(number here, number there).
@@ -95,10 +111,13 @@ template <class T> struct Task {
         });
     }
 
-    // A matrix of whole rows, as the products read it.
+    // A matrix of whole rows, as the products read it; its transpose a few columns at a time, or its lines evict one another.
     template <class Real> static void copy(Real* to, int64_t row, const Real* from, int64_t m, int64_t n, bool transposed) {
-        for (int64_t i = 0; i < m; ++i)
-            for (int64_t j = 0; j < n; ++j) to[transposed ? j * row + i : i * row + j] = from[i * n + j];
+        constexpr int64_t FEW = 8;
+        for (int64_t i = 0; !transposed && i < m; ++i) std::copy_n(from + i * n, n, to + i * row);
+        for (int64_t first = 0; transposed && first < n; first += FEW)
+            for (int64_t i = 0; i < m; ++i)
+                for (int64_t j = first; j < std::min(n, first + FEW); ++j) to[j * row + i] = from[i * n + j];
     }
     void tables(int64_t channel, bool backward) const {
         copy(transition, N, s.transition + channel * state * state, state, state, !backward);
