@@ -149,7 +149,9 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     """Whether there are such arguments: no complex number has 2 × 16 bits, and 16-bit matrices are PyTorch's."""
     if dtype in (torch.float64, torch.float32):
         return True
-    is_complex = op in ("cauchy", "krylov", "block_tables") or (op in ("linear_scan", "vandermonde") and case.sizes["is_complex"])
+    is_complex = op in ("cauchy", "krylov", "block_tables") or (
+        op in ("linear_scan", "vandermonde") and case.sizes["is_complex"]
+    )
     return op != "gated_linear" and not is_complex
 
 

@@ -6,8 +6,9 @@ Within a block everything is linear in the state x before it and in its inputs, 
     x'  = Āᵀ x + Σ_i Ā^{T−1−i} B u_i,        Āᵀ = diag(aᵀ) − U V.
 
 So the outputs are matrix products, one per channel, and only x' is a recurrence, over blocks, in float64.
-`longwave.ops.block_tables` makes the tables, `longwave.ops.block_scan` runs them. The memory is that of a state for every block, and no kernel is as long as the sequence. A
-sequence that begins inside a row (``reset``) is moved to the beginning of a block.
+`longwave.ops.block_tables` makes the tables, `longwave.ops.block_scan` runs them. The memory is that of a state for
+every block, and no kernel is as long as the sequence. A sequence that begins inside a row (``reset``) is moved to the
+beginning of a block.
 """
 
 from typing import NamedTuple

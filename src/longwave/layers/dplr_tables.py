@@ -1,11 +1,11 @@
-"""Tables of the powers of a diagonal plus low rank matrix Ā = I + diag(A) − Q S, from which any r ≤ T of its steps follow.
+"""Tables of powers of a diagonal plus low rank matrix Ā = I + diag(A) − Q S, from which any r ≤ T of its steps follow.
 
 A step is O(N), and so is each of r of them, a table of the rows S Āʲ being given: with a = 1 + A,
 
     Āʳ = diag(aʳ) − Σ_{j<r} diag(a^{r−1−j}) Q (S Āʲ).
 
-The tables hold real numbers: columns as `as_real` writes states, rows as `as_functional` does, so that every product with
-a state is a plain one.
+The tables hold real numbers: columns as `as_real` writes states, rows as `as_functional` does, so that every product
+with a state is a plain one.
 """
 
 from typing import NamedTuple

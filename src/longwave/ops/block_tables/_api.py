@@ -81,5 +81,6 @@ def block_tables(
         raise ShapeError(f"block_tables: span={span}, C is {C.dtype}; expected 1 or more, and complex tensors.")
     check.same_device("block_tables", A=A, Q=Q, S=S, B=B, C=C)
     wide = (x.to(torch.complex128) for x in (A, Q, S, B, C))
-    *tables, transition = _op(impl, *wide, span, check.STATE_DTYPE[dtype or C.dtype])
-    return BlockTables(*(table.to(dtype or table.dtype) for table in tables), transition)
+    enter, leave, kernel, transition = _op(impl, *wide, span, check.STATE_DTYPE[dtype or C.dtype])
+    dtype = dtype or enter.dtype
+    return BlockTables(enter.to(dtype), leave.to(dtype), kernel.to(dtype), transition)

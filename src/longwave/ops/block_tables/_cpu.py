@@ -43,13 +43,14 @@ def _forward(
 def _backward(
     grad_enter: Tensor, grad_leave: Tensor, grad_kernel: Tensor, grad_transition: Tensor, *system: Tensor
 ) -> tuple[Tensor, ...]:
-    given = [packed(x) for x in (grad_enter, grad_leave, grad_kernel, grad_transition)]
-    gradients, system = _gradients(*given, *system), [packed(x) for x in system]
+    given = grad_enter, grad_leave, grad_kernel, grad_transition
+    gradients = _gradients(*given, *system)
+    arguments = [[packed(x) for x in xs] for xs in (system, given)]  # held until the kernel has read them
     A, Q, *_ = system
     kernels().block_tables_backward(
         (*A.shape, Q.shape[1], grad_enter.shape[1]),
         grad_enter.dtype == torch.float64,
-        *([address(x) for x in xs] for xs in (system, given, gradients)),
+        *([address(x) for x in xs] for xs in (*arguments, gradients)),
         torch.get_num_threads(),
     )
     return gradients
