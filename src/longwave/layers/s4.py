@@ -39,7 +39,7 @@ class S4Step(NamedTuple):
 
     a: Complex[Tensor, "d_model modes"]
     reads: Float[Tensor, "d_model one_plus_rank state"]  # C Ā and S
-    writes: Float[Tensor, "d_model one_plus_rank state"]  # B and −Q
+    writes: Float[Tensor, "d_model one_plus_rank modes 2"]  # B and −Q
     through: Float[Tensor, " d_model"]  # C B + D
 
 
@@ -163,8 +163,9 @@ class S4(LTIMixer):
         before, u_t = state.to(a.dtype), u_t.to(through.dtype)
         z, *fed_back = (reads * as_real(before)[:, :, None]).sum(-1).unbind(2)
         x = a * before
+        parts = torch.view_as_real(x)
         for value, column in zip((u_t, *fed_back), writes.unbind(1), strict=True):
-            as_real(x).addcmul_(column, value[:, :, None])
+            parts.addcmul_(column, value[:, :, None, None])
         return torch.addcmul(z, through, u_t), x.to(state.dtype)
 
 
@@ -172,8 +173,8 @@ def _step_system(system: S4System) -> S4Step:
     """The numbers of a step; C Ā = C + C A − (C Q) S."""
     A, Q, S, B, C, D = system
     CA = C[:, None] + (A * C)[:, None] - paired(C[:, None], Q.mT).to(S.dtype) @ S
-    reads, writes = as_functional(torch.cat([CA, S], 1)), as_real(torch.cat([B[:, None], -Q.mT], 1))
-    return S4Step(1 + A, reads, writes, 2 * (C * B).sum(-1).real + D)
+    reads, writes = as_functional(torch.cat([CA, S], 1)), torch.cat([B[:, None], -Q.mT], 1)
+    return S4Step(1 + A, reads, torch.view_as_real(writes.resolve_conj()), 2 * (C * B).sum(-1).real + D)
 
 
 def _per_channel(x: Tensor, d_model: int) -> nn.Parameter:
