@@ -135,6 +135,7 @@ CASES = {
         *(Case(f"{n}-states", _sizes(2, 5, 2, n)) for n in (1, 8, 32, 67)),
         *(Case(f"{n}-rows", _sizes(n, 5, 2, 9)) for n in (1, 3, 4, 9)),
         Case("17-channels", _sizes(9, 17, 17, 3)),
+        Case("35-places", {**_sizes(2, 1, 2, 5), "span": 35}),
         Case("fresh", _sizes(6, 9, 3, 17), ("fresh",)),
     ),
     "vandermonde": tuple(
