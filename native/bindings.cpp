@@ -17,6 +17,7 @@ namespace nb = nanobind;
 using namespace longwave;
 using Address = uintptr_t;
 using Strides = std::array<int64_t, 3>;
+using BlockStrides = std::array<int64_t, 4>;
 
 namespace {
 
@@ -26,8 +27,11 @@ namespace {
             ISA::linear_scan_backward<double>, ISA::diagonal_ssm<float>, ISA::diagonal_ssm<double>,        \
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
-            ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
-            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward                                     \
+            ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward,                         \
+            ISA::block_tables<float>, ISA::block_tables<double>, ISA::block_tables_backward<float>,        \
+            ISA::block_tables_backward<double>, ISA::block_scan<float>,                                    \
+            ISA::block_scan<double>, ISA::block_scan_backward<float>, ISA::block_scan_backward<double>,    \
+            ISA::cauchy, ISA::cauchy_backward                                                              \
     }
 
 // The sets this processor can run, best first.
@@ -57,6 +61,7 @@ void use(const std::string& isa) {
 
 template <class T> T* at(Address a) { return reinterpret_cast<T*>(a); }
 template <class T> View<const T> view(Address a, const Strides& s) { return {at<const T>(a), s[0], s[1], s[2]}; }
+template <class T> Blocks<T> blocks(Address a, const BlockStrides& s) { return {at<T>(a), s[0], s[1], s[2], s[3]}; }
 
 struct ScanCall {
     int64_t batch, length, dim;
@@ -99,16 +104,38 @@ struct GatedCall {
     }
 };
 
+struct TablesCall {
+    std::array<int64_t, 4> sizes;   // dim, modes, rank, span
+    std::array<Address, 5> system;  // a, q, s, b, c
+    std::array<Address, 4> tables, given;  // enter, leave, kernel, transition, and their gradients
+    std::array<Address, 5> gradients;
+    int threads;
+
+    template <class T> BlockTables<T> as() const {
+        const auto [dim, modes, rank, span] = sizes;
+        const auto [a, q, s, b, c] = system;
+        const auto [grad_a, grad_q, grad_s, grad_b, grad_c] = gradients;
+        return {dim, modes, rank, span, at<const double>(a), at<const double>(q), at<const double>(s), at<const double>(b),
+                at<const double>(c), at<T>(tables[0]), at<T>(tables[1]), at<T>(tables[2]), at<double>(tables[3]),
+                at<const T>(given[0]), at<const T>(given[1]), at<const T>(given[2]), at<const double>(given[3]),
+                at<double>(grad_a), at<double>(grad_q), at<double>(grad_s), at<double>(grad_b), at<double>(grad_c), threads};
+    }
+};
+
 struct BlockCall {
-    int64_t dim, batch, blocks, state;
-    bool reverse;
-    Address matrix, in, out, initial, final, fresh;
-    int64_t in_stride, out_stride;
+    std::array<int64_t, 5> sizes;  // dim, batch, blocks, span, state
+    Address u, grad_y, transition, enter, leave, kernel, fresh, initial, y, grad_u, starts, final, grad_starts, grad_final;
+    Address grad_initial, grad_transition, grad_enter, grad_leave, grad_kernel;
+    BlockStrides u_strides, grad_y_strides, y_strides, grad_u_strides;
     int threads;
 
     template <class T> BlockScan<T> as() const {
-        return {dim, batch, blocks, state, reverse, at<const double>(matrix), at<const T>(in), at<T>(out), in_stride, out_stride,
-                at<const double>(initial), at<double>(final), at<const uint8_t>(fresh), threads};
+        const auto [dim, batch, blocks_, span, state] = sizes;
+        return {dim, batch, blocks_, span, state, blocks<const T>(u, u_strides), blocks<const T>(grad_y, grad_y_strides),
+                at<const double>(transition), at<const T>(enter), at<const T>(leave), at<const T>(kernel), at<const uint8_t>(fresh),
+                at<const double>(initial), blocks<T>(y, y_strides), blocks<T>(grad_u, grad_u_strides), at<T>(starts),
+                at<double>(final), at<const T>(grad_starts), at<const double>(grad_final), at<double>(grad_initial),
+                at<double>(grad_transition), at<T>(grad_enter), at<T>(grad_leave), at<T>(grad_kernel), threads};
     }
 };
 
@@ -199,14 +226,47 @@ NB_MODULE(_native, m) {
               nb::gil_scoped_release release;
               active.krylov_backward(call);
           });
-    m.def("block_scan", [](int64_t dim, int64_t batch, int64_t blocks, int64_t state, bool reverse, bool is_double, Address matrix,
-                           Address in, int64_t in_stride, Address out, int64_t out_stride, Address initial, Address final,
-                           Address fresh, int threads) {
-        const BlockCall call{dim, batch, blocks, state, reverse, matrix, in, out, initial, final, fresh, in_stride, out_stride,
-                             threads};
+    m.def("block_tables", [](const std::array<int64_t, 4>& sizes, bool is_double, const std::array<Address, 5>& system,
+                             const std::array<Address, 4>& tables, int threads) {
+        const TablesCall call{sizes, system, tables, {}, {}, threads};
         nb::gil_scoped_release release;
-        is_double ? active.block_scan_f64(call.as<double>()) : active.block_scan_f32(call.as<float>());
+        is_double ? active.block_tables_f64(call.as<double>()) : active.block_tables_f32(call.as<float>());
     });
+    m.def("block_tables_backward", [](const std::array<int64_t, 4>& sizes, bool is_double, const std::array<Address, 5>& system,
+                                      const std::array<Address, 4>& given, const std::array<Address, 5>& gradients, int threads) {
+        const TablesCall call{sizes, system, {}, given, gradients, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.block_tables_backward_f64(call.as<double>()) : active.block_tables_backward_f32(call.as<float>());
+    });
+    m.def("block_scan",
+          [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const BlockStrides& u_strides, Address transition,
+             Address enter, Address leave, Address kernel, Address fresh, Address initial, Address y, const BlockStrides& y_strides,
+             Address starts, Address final, int threads) {
+              BlockCall call{};
+              call.sizes = sizes, call.threads = threads;
+              call.u = u, call.u_strides = u_strides, call.y = y, call.y_strides = y_strides;
+              call.transition = transition, call.enter = enter, call.leave = leave, call.kernel = kernel, call.fresh = fresh;
+              call.initial = initial, call.starts = starts, call.final = final;
+              nb::gil_scoped_release release;
+              is_double ? active.block_scan_f64(call.as<double>()) : active.block_scan_f32(call.as<float>());
+          });
+    m.def("block_scan_backward",
+          [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const BlockStrides& u_strides, Address transition,
+             Address enter, Address leave, Address kernel, Address fresh, Address starts, Address grad_y,
+             const BlockStrides& grad_y_strides, Address grad_starts, Address grad_final, Address grad_u,
+             const BlockStrides& grad_u_strides, Address grad_transition, Address grad_enter, Address grad_leave,
+             Address grad_kernel, Address grad_initial, int threads) {
+              BlockCall call{};
+              call.sizes = sizes, call.threads = threads;
+              call.u = u, call.u_strides = u_strides, call.grad_y = grad_y, call.grad_y_strides = grad_y_strides;
+              call.transition = transition, call.enter = enter, call.leave = leave, call.kernel = kernel, call.fresh = fresh;
+              call.starts = starts, call.grad_starts = grad_starts, call.grad_final = grad_final;
+              call.grad_u = grad_u, call.grad_u_strides = grad_u_strides, call.grad_transition = grad_transition;
+              call.grad_enter = grad_enter, call.grad_leave = grad_leave, call.grad_kernel = grad_kernel;
+              call.grad_initial = grad_initial;
+              nb::gil_scoped_release release;
+              is_double ? active.block_scan_backward_f64(call.as<double>()) : active.block_scan_backward_f32(call.as<float>());
+          });
     m.def("cauchy", [](int64_t dim, int64_t rows, int64_t nodes, int64_t modes, Address v, Address omega, Address w, Address out,
                        int threads) {
         const Cauchy call{dim, rows, nodes, modes, at<const double>(v), at<const double>(omega), at<const double>(w), nullptr,

@@ -17,6 +17,7 @@
 
 #include "kernels.hpp"
 #include "lanes.hpp"
+#include "products.hpp"
 #include "scratch.hpp"
 #include "threads.hpp"
 
@@ -92,24 +93,6 @@ inline Normal<Vector<double>> normal(Vector<double> x) {
     return n;
 }
 
-// sum[m][n] += sum_k a(m, k) b(k, n): scalars a at a[m * row + k * column], vectors b at b[k * stride + n * lanes].
-template <int M, int N, class Real>
-[[gnu::always_inline]] inline void multiply_tile(Vector<Real> (&sum)[M][N], const Real* a, int64_t row, int64_t column, const Real* b,
-                                                 int64_t stride, int64_t K) {
-    using V = Vector<Real>;
-    for (int64_t k = 0; k < K; ++k, a += column, b += stride) {
-        V bk[N];
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) bk[n] = load(b + n * lanes<Real>);
-#pragma GCC unroll 6
-        for (int m = 0; m < M; ++m) {
-            const V am = V{} + a[m * row];
-#pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) sum[m][n] += am * bk[n];
-        }
-    }
-}
-
 // Calls tile(row, integral_constant<rows>) for all rows: ROWS at a time, then one at a time.
 template <class F> inline void each_tile(int64_t rows, F tile) {
     int64_t m = 0;
@@ -117,7 +100,7 @@ template <class F> inline void each_tile(int64_t rows, F tile) {
     for (; m < rows; ++m) tile(m, std::integral_constant<int, 1>{});
 }
 
-template <class Real> struct Product {
+template <class Real> struct GatedProduct {
     using V = Vector<Real>;
     static constexpr int W = lanes<Real>, HALF = VECTORS / 2 * W;
 
@@ -251,7 +234,7 @@ template <class Real> struct Product {
 }  // namespace
 
 template <class Real> void gated_linear(const GatedLinear<Real>& g) {
-    const Product<Real> product{g};
+    const GatedProduct<Real> product{g};
     const int64_t packed = product.value_panels * product.forward_panel, rows = g.gelu ? BLOCK * product.padded : 0;
     Real* memory = reinterpret_cast<Real*>(scratch<Vector<Real>>(ceil_div(packed + g.threads * rows, lanes<Real>)));
     product.pack_forward(memory);
@@ -262,7 +245,7 @@ template <class Real> void gated_linear(const GatedLinear<Real>& g) {
 
 template <class Real> void gated_linear_backward(const GatedLinear<Real>& g) {
     using V = Vector<Real>;
-    const Product<Real> product{g};
+    const GatedProduct<Real> product{g};
     const int64_t size = 2 * g.out * (g.in + 1);  // dW, then dc
     const int64_t affordable = std::max<int64_t>(1, GROUP_BYTES / std::max<int64_t>(1, size * sizeof(Real)));
     const int64_t groups = std::max<int64_t>(1, std::min({product.blocks, affordable, MOST_GROUPS}));

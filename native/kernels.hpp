@@ -71,17 +71,40 @@ struct Krylov {
     int threads;
 };
 
-// x[k+1] = x[k] M + in[k], out[k] = x[k]; backward in k if reverse.
+// Complex numbers as pairs; everything contiguous. The gradients of the tables are read backward.
+template <class T> struct BlockTables {
+    int64_t dim, modes, rank, span;
+    const double *a, *q, *s, *b, *c;                    // (dim, modes), (dim, rank, modes) twice, (dim, modes) twice
+    T *enter, *leave, *kernel;                          // (dim, span, state) twice, (dim, span); state = 2 modes
+    double* transition;                                 // (dim, state, state)
+    const T *grad_enter, *grad_leave, *grad_kernel;
+    const double* grad_transition;
+    double *grad_a, *grad_q, *grad_s, *grad_b, *grad_c;
+    int threads;
+};
+
+// A (dim, batch, blocks, span) tensor with any strides.
+template <class T> struct Blocks {
+    T* data;
+    int64_t channel, row, block, place;
+    T* at(int64_t c, int64_t r, int64_t k) const { return data + c * channel + r * row + k * block; }
+};
+
 template <class T> struct BlockScan {
-    int64_t dim, batch, blocks, state;
-    bool reverse;
-    const double* matrix;      // M: (dim, state, state), contiguous
-    const T* in;               // (dim, batch, blocks, state): in_stride from one block to the next
-    T* out;                    // the same, with out_stride
-    int64_t in_stride, out_stride;
-    const double* initial;     // (dim, batch, state), or null
-    double* final;             // (dim, batch, state)
-    const uint8_t* fresh;      // (batch, blocks): x is zero before these blocks; or null
+    int64_t dim, batch, blocks, span, state;
+    Blocks<const T> u, grad_y;  // grad_y is read by the backward pass
+    const double* transition;   // (dim, state, state); contiguous, as all that follows
+    const T *enter, *leave;     // (dim, span, state)
+    const T* kernel;            // (dim, span)
+    const uint8_t* fresh;       // (batch, blocks): the state is zero before these blocks; or null
+    const double* initial;      // (dim, batch, state)
+    Blocks<T> y, grad_u;
+    T* starts;                  // (dim, batch, blocks, state), written forward, read backward
+    double* final;              // (dim, batch, state)
+    const T* grad_starts;       // (dim, batch, blocks, state), or null
+    const double* grad_final;   // (dim, batch, state), or null
+    double *grad_initial, *grad_transition;
+    T *grad_enter, *grad_leave, *grad_kernel;
     int threads;
 };
 
@@ -112,8 +135,14 @@ struct Kernels {
     void (*gated_linear_backward_f64)(const GatedLinear<double>&);
     void (*krylov)(const Krylov&);
     void (*krylov_backward)(const Krylov&);
+    void (*block_tables_f32)(const BlockTables<float>&);
+    void (*block_tables_f64)(const BlockTables<double>&);
+    void (*block_tables_backward_f32)(const BlockTables<float>&);
+    void (*block_tables_backward_f64)(const BlockTables<double>&);
     void (*block_scan_f32)(const BlockScan<float>&);
     void (*block_scan_f64)(const BlockScan<double>&);
+    void (*block_scan_backward_f32)(const BlockScan<float>&);
+    void (*block_scan_backward_f64)(const BlockScan<double>&);
     void (*cauchy)(const Cauchy&);
     void (*cauchy_backward)(const Cauchy&);
 };
@@ -128,7 +157,10 @@ struct Kernels {
     template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
+    template <class T> void block_tables(const BlockTables<T>&);                                   \
+    template <class T> void block_tables_backward(const BlockTables<T>&);                          \
     template <class T> void block_scan(const BlockScan<T>&);                                       \
+    template <class T> void block_scan_backward(const BlockScan<T>&);                              \
     void cauchy(const Cauchy&);                                                                    \
     void cauchy_backward(const Cauchy&);                                                           \
     }

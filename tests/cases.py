@@ -20,6 +20,7 @@ IMPLEMENTATIONS = {
     "gated_linear": ("reference", "cpu"),
     "cauchy": ("reference", "cpu"),
     "krylov": ("reference", "cpu"),
+    "block_tables": ("reference", "cpu"),
     "block_scan": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
@@ -29,6 +30,7 @@ NATIVE = (
     "diagonal_ssm",
     "gated_linear",
     "krylov",
+    "block_tables",
     "block_scan",
     "cauchy",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
@@ -57,6 +59,8 @@ class Case:
             options["fresh"] = torch.rand(batch, time, generator=rng) < 0.3
         if op == "krylov":
             options["count"] = time
+        if op == "block_tables":
+            options["span"] = time
         if "lengths" in self.ends:
             options["lengths"] = torch.linspace(0, time, batch).round().long()
         if self.constant:
@@ -119,11 +123,19 @@ CASES = {
         *(Case(f"{n}-modes", _sizes(1, 9, 2, n)) for n in (1, 4, 33)),
         Case("reverse", _sizes(3, 9, 2, 5), options={"reverse": True}),
     ),
-    # `time` blocks, `modes` real states: tiles of up to 4 rows and 4 vectors of 2 to 8.
+    # `time` places; a kernel takes a row's real and imaginary parts in vectors of 2 to 8, and tiles of up to 8 rows.
+    "block_tables": (
+        *(Case(f"{n}-places", _sizes(1, n, 3, 5)) for n in (1, 2, 17, 64)),
+        *(Case(f"{n}-modes", _sizes(1, 9, 2, n)) for n in (1, 4, 33)),
+    ),
+    # `time` blocks, `modes` real states: 8 channels and 8 rows at a time, 128 blocks of all rows, tiles of up to 8 rows
+    # and 2 vectors of 2 to 16.
     "block_scan": (
-        *(Case(f"{n}-blocks", _sizes(2, n, 3, 5)) for n in (0, 1, 2, 17)),
+        *(Case(f"{n}-blocks", _sizes(2, n, 3, 5)) for n in (0, 1, 2, 17, 129)),
         *(Case(f"{n}-states", _sizes(2, 5, 2, n)) for n in (1, 8, 32, 67)),
         *(Case(f"{n}-rows", _sizes(n, 5, 2, 9)) for n in (1, 3, 4, 9)),
+        Case("17-channels", _sizes(9, 17, 17, 3)),
+        Case("35-places", {**_sizes(2, 1, 2, 5), "span": 35}),
         Case("fresh", _sizes(6, 9, 3, 17), ("fresh",)),
     ),
     "vandermonde": tuple(
@@ -138,7 +150,9 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     """Whether there are such arguments: no complex number has 2 × 16 bits, and 16-bit matrices are PyTorch's."""
     if dtype in (torch.float64, torch.float32):
         return True
-    is_complex = op in ("cauchy", "krylov") or (op in ("linear_scan", "vandermonde") and case.sizes["is_complex"])
+    is_complex = op in ("cauchy", "krylov", "block_tables") or (
+        op in ("linear_scan", "vandermonde") and case.sizes["is_complex"]
+    )
     return op != "gated_linear" and not is_complex
 
 

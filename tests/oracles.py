@@ -85,15 +85,19 @@ def long_conv(u: Tensor, k: Tensor) -> Tensor:
     return y
 
 
-def krylov(A: Tensor, Q: Tensor, S: Tensor, v: Tensor, count: int, reverse: bool = False) -> Tensor:
-    # As a matrix of real numbers: Re and Im of a mode below one another.
-    def real(x: Tensor) -> Tensor:
-        return torch.cat([x.real, x.imag], -1)
+def _real(x: Tensor) -> Tensor:
+    """A state as real numbers: all real parts, then all imaginary parts."""
+    return torch.cat([x.real, x.imag], -1)
 
-    def row(c: Tensor) -> Tensor:
-        return 2 * torch.cat([c.real, -c.imag], -1)
 
-    a, modes = 1 + A, A.shape[1]
+def _row(c: Tensor) -> Tensor:
+    """The real row whose product with `_real` of x is 2 Re Σ c x."""
+    return 2 * torch.cat([c.real, -c.imag], -1)
+
+
+def _dplr(A: Tensor, Q: Tensor, S: Tensor) -> Tensor:
+    """I + diag(A) − Q S as a matrix of real numbers."""
+    a = 1 + A
     diagonal = torch.cat(
         [
             torch.cat([torch.diag_embed(a.real), torch.diag_embed(-a.imag)], 2),
@@ -101,11 +105,31 @@ def krylov(A: Tensor, Q: Tensor, S: Tensor, v: Tensor, count: int, reverse: bool
         ],
         1,
     )
-    matrix, x, rows = diagonal - real(Q).mT @ row(S), row(v), []
+    return diagonal - _real(Q).mT @ _row(S)
+
+
+def krylov(A: Tensor, Q: Tensor, S: Tensor, v: Tensor, count: int, reverse: bool = False) -> Tensor:
+    modes, matrix, x, rows = A.shape[1], _dplr(A, Q, S), _row(v), []
     for _ in range(count):
         rows.append(torch.complex(x[..., :modes], -x[..., modes:]) / 2)
         x = x @ matrix
     return torch.stack(rows[::-1] if reverse else rows, 2) if rows else (v * A[:, None])[:, :, None][:, :, :0]
+
+
+def block_tables(A: Tensor, Q: Tensor, S: Tensor, B: Tensor, C: Tensor, span: int) -> tuple[Tensor, ...]:
+    matrix, x, c = _dplr(A, Q, S), _real(B)[:, :, None], _row(C)[:, None]
+    powers = [torch.eye(2 * A.shape[1], dtype=matrix.dtype).expand_as(matrix)]
+    for _ in range(span):
+        powers.append(powers[-1] @ matrix)
+
+    def interleaved(table: Tensor) -> Tensor:
+        return table.unflatten(-1, (2, -1)).mT.flatten(-2)
+
+    enter = torch.cat([(power @ x).mT for power in powers[-2::-1]], 1)
+    leave = torch.cat([c @ power for power in powers[1:]], 1)
+    kernel = torch.cat([c @ power @ x for power in powers[:-1]], 1)
+    transition = interleaved(interleaved(powers[-1]).mT).mT
+    return interleaved(enter), interleaved(leave), kernel[..., 0], transition
 
 
 def block_scan(

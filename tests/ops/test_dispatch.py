@@ -32,7 +32,7 @@ def test_explicit_implementations_never_fall_back() -> None:
         linear_scan(D, U, impl="triton")
     with pytest.raises(UnsupportedError, match="'auto', 'reference', 'cpu'"):
         linear_scan(D, U, impl="cuda")
-    with pytest.raises(UnsupportedError, match="there are block_scan, cauchy, diagonal_ssm"):
+    with pytest.raises(UnsupportedError, match="there are block_scan, block_tables, cauchy, diagonal_ssm"):
         explain("linear_scam")
 
 

@@ -98,7 +98,7 @@ def _call(op: str, tensors: dict[str, Tensor], impl: str) -> Tensor:
     args: list[Any] = list(tensors.values())
     if op == "diagonal_ssm":
         args.insert(1, None)
-    elif op in ("vandermonde", "krylov"):
+    elif op in ("vandermonde", "krylov", "block_tables"):
         args.append(64)
     return getattr(ops, op)(*args, impl=impl)[0]
 

@@ -93,7 +93,7 @@ class DenseBank(LTIMixer):
     def _advance(self, system: DenseSystem, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, B, C, D = system
         # One product for all channels where they share A; else one for each, of all rows of the batch.
-        x = nn.functional.linear(state, A[0]) if len(A) == 1 else (state.transpose(0, 1) @ A.mT).transpose(0, 1)
+        x = nn.functional.linear(state, A[0]) if len(A) == 1 else torch.bmm(state.transpose(0, 1), A.mT).transpose(0, 1)
         x.addcmul_(B, u_t[:, :, None])  # in memory that is the product's own
         return torch.addcmul((C * x).sum(-1), D, u_t), x
 

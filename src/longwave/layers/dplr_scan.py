@@ -5,9 +5,10 @@ Within a block everything is linear in the state x before it and in its inputs, 
     y_j = C Āʲ⁺¹ x + Σ_{i≤j} k_{j−i} u_i,    k_l = C Āˡ B (+ D at l = 0),
     x'  = Āᵀ x + Σ_i Ā^{T−1−i} B u_i,        Āᵀ = diag(aᵀ) − U V.
 
-So the outputs are matrix products, one per channel, and only x' is a recurrence, over blocks, in float64
-(`longwave.ops.block_scan`). The memory is that of a state for every block, and no kernel is as long as the sequence. A
-sequence that begins inside a row (``reset``) is moved to the beginning of a block.
+So the outputs are matrix products, one per channel, and only x' is a recurrence, over blocks, in float64.
+`longwave.ops.block_tables` makes the tables, `longwave.ops.block_scan` runs them. The memory is that of a state for
+every block, and no kernel is as long as the sequence. A sequence that begins inside a row (``reset``) is moved to the
+beginning of a block.
 """
 
 from typing import NamedTuple
@@ -16,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from longwave.layers.base import complex_dtype, real_dtype
-from longwave.layers.dplr_tables import PowerTables, dense_power, power_tables
+from longwave.layers.dplr_tables import power_tables
 from longwave.math.dplr import DiscreteDPLR, as_complex, as_real
-from longwave.ops import block_scan
+from longwave.ops import block_scan, block_tables
 from longwave.shapes import Bool, Complex, Float, Int, Tensor
 
 SPAN = 64  # T at most
@@ -41,6 +42,8 @@ def dplr_scan(
     state: Complex[Tensor, "batch dim modes"] | None,
     lengths: Int[Tensor, " batch"] | None,
     reset: Bool[Tensor, "batch time"] | None,
+    *,
+    with_state: bool = True,
 ) -> tuple[Float[Tensor, "batch time dim"], Complex[Tensor, "batch dim modes"]]:
     """Run the systems over u, from a state to (y, the state at each row's end).
 
@@ -54,6 +57,7 @@ def dplr_scan(
         state: the state before them; None is zero.
         lengths: where right-padded rows end.
         reset: where packed sequences begin.
+        with_state: whether the state after them is wanted; without, ``state`` is returned in its place.
 
     Returns:
         y in the real, the final state in the complex precision of u, float32 at least.
@@ -67,17 +71,20 @@ def dplr_scan(
     if 0 in u.shape:
         return u, state.clone()
     span = min(SPAN, 1 << (time - 1).bit_length())
-    tables = power_tables(system, C, span)
+    A, Q, S, B = system
+    enter, leave, kernel, transition = block_tables(A, Q.mT, S, B, C, span, dtype=u.dtype)
     layout = _layout(batch, time, span, lengths, reset, u.device)
     rows = _into_blocks(u, layout, span)
-    D = F.pad(D.to(tables.kernel)[:, None], (0, span - 1))  # at lag 0
-    transition, before = dense_power(tables), as_real(state).transpose(0, 1)
-    done = block_scan(rows, transition, tables.AB, tables.CA, tables.kernel + D, before, fresh=layout.fresh)
-    y = done.y.flatten(2).permute(1, 2, 0).contiguous()
+    D = F.pad(D.to(kernel)[:, None], (0, span - 1))  # at lag 0
+    before = as_real(state).transpose(0, 1)
+    done = block_scan(rows, transition, enter, leave, kernel + D, before, fresh=layout.fresh)
+    y = done.y.flatten(2).permute(1, 2, 0)
+    y = y[:, :time] if reset is None else y.gather(1, layout.slot[..., None].expand(-1, -1, dim))
+    if not with_state:
+        return y, state
     if lengths is None and reset is None and time % span == 0:
         return y, as_complex(done.final_state.transpose(0, 1).contiguous())
-    y = y[:, :time] if reset is None else y.gather(1, layout.slot[..., None].expand(-1, -1, dim))
-    return y, _state_at(layout.end, tables, rows, done.starts, state).to(dtype)
+    return y, _state_at(layout.end, system, rows, done.starts, state).to(dtype)
 
 
 def _layout(
@@ -109,13 +116,14 @@ def _into_blocks(u: Tensor, layout: Layout, span: int) -> Float[Tensor, "dim bat
 
 
 def _state_at(
-    end: Tensor, tables: PowerTables, rows: Tensor, starts: Tensor, initial: Tensor
+    end: Tensor, system: DiscreteDPLR, rows: Tensor, starts: Tensor, initial: Tensor
 ) -> Complex[Tensor, "batch dim modes"]:
     """The state after the first r positions of the block in which each row ends:
 
     Āʳ x + Σ_{i<r} Āⁱ B u_{r−1−i},   Āʳ x = aʳ x − Σ_{i<r} aⁱ Q (S Ā^{r−1−i} x).
     """
     _, batch, _, span = rows.shape
+    tables = power_tables(system, span)
     block = ((end - 1) // span).clamp(min=0)
     r = end - block * span
     row = torch.arange(batch, device=end.device)

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from longwave.errors import ConfigError
-from longwave.layers.base import LTIMixer, real_dtype, rounded
+from longwave.layers.base import LTIMixer, LTIState, State, real_dtype, rounded, without_autocast
+from longwave.layers.cache import SystemCache
 from longwave.layers.checks import check_positive
 from longwave.layers.dplr_scan import SPAN, dplr_scan
-from longwave.layers.dplr_tables import dense_power, power_tables
 from longwave.layers.options import choose
 from longwave.math import NPLR_FORMS, StateSpace, log_uniform
-from longwave.math.dplr import DiscreteDPLR, as_complex, as_functional, bilinear_dplr
-from longwave.ops import block_scan, cauchy
+from longwave.math.dplr import DiscreteDPLR, as_complex, as_functional, as_real, bilinear_dplr, paired
+from longwave.ops import block_scan, block_tables, cauchy
 from longwave.shapes import Complex, Float, Tensor
 
 SLOWEST = 1e-4  # Re Λ begins no nearer to 0: where a measure has 0 itself, its logarithm could not be stored
@@ -29,6 +29,18 @@ class S4System(NamedTuple):
     B: Complex[Tensor, "d_model modes"]
     C: Complex[Tensor, "d_model modes"]
     D: Float[Tensor, " d_model"]
+
+
+class S4Step(NamedTuple):
+    """What a step reads of the state, y[t] and S · x[t−1], and what it writes to it, in real coordinates.
+
+    (z, s) = reads · x[t−1],  y[t] = z + through u[t],  x[t] = a x[t−1] + writes · (u[t], s).
+    """
+
+    a: Complex[Tensor, "d_model modes"]
+    reads: Float[Tensor, "d_model one_plus_rank state"]  # C Ā and S
+    writes: Float[Tensor, "d_model one_plus_rank modes 2"]  # B and −Q
+    through: Float[Tensor, " d_model"]  # C B + D
 
 
 @final
@@ -101,6 +113,7 @@ class S4(LTIMixer):
         self.B = _per_channel(torch.view_as_real(B.resolve_conj()), d_model)
         self.C = nn.Parameter(torch.randn(d_model, modes, 2) / math.sqrt(2))
         self.D = nn.Parameter(torch.randn(d_model))
+        self._stepping = SystemCache()
 
     def discretize(self, rate: float = 1.0) -> S4System:
         """Compute Ā, B̄, C and D for data sampled at ``rate``, in float64."""
@@ -129,22 +142,39 @@ class S4(LTIMixer):
         """Name dt, A, P and B, which set time scales; the S4 recipes train them slowly and without decay."""
         return "log_dt", "log_neg_A_real", "A_imag", "P", "B"
 
+    def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        """Within a block, the state at the end of a sequence costs tables of its own."""
+        *dynamics, C, D = self.system(rate)
+        with without_autocast(x.device.type):
+            y, _ = dplr_scan(DiscreteDPLR(*dynamics), C, D, x, None, lengths, reset, with_state=False)
+        return self.readout(y.to(x.dtype)).to(x.dtype)
+
     def _scan(
         self, system: S4System, u: Tensor, state: Tensor | None, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         return dplr_scan(DiscreteDPLR(*system[:4]), system.C, system.D, u, state, lengths, reset)
 
-    def _advance(self, system: S4System, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        A, Q, S, B, C, D = system
-        before, u_t = state.to(C.dtype), u_t.to(D.dtype)
-        fed_back = (S * before[:, :, None]).sum(-1).real
-        x = torch.addcmul(before, A, before)
-        # What is added to it has a real factor: B u, and Q times what is fed back.
+    def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, LTIState]:
+        system = self._stepping.get(lambda: _step_system(self.system(rate)), self._sources(), rate)
+        return self._step_system(system, x_t, state)
+
+    def _advance(self, system: S4Step, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        a, reads, writes, through = system
+        before, u_t = state.to(a.dtype), u_t.to(through.dtype)
+        z, *fed_back = (reads * as_real(before)[:, :, None]).sum(-1).unbind(2)
+        x = a * before
         parts = torch.view_as_real(x)
-        parts.addcmul_(torch.view_as_real(B), u_t[:, :, None, None])
-        for q, s in zip(torch.view_as_real(Q).unbind(2), fed_back.unbind(2), strict=True):
-            parts.addcmul_(q, s[:, :, None, None], value=-2)
-        return torch.add(D * u_t, (C * x).sum(-1).real, alpha=2), x.to(state.dtype)
+        for value, column in zip((u_t, *fed_back), writes.unbind(1), strict=True):
+            parts.addcmul_(column, value[:, :, None, None])
+        return torch.addcmul(z, through, u_t), x.to(state.dtype)
+
+
+def _step_system(system: S4System) -> S4Step:
+    """The numbers of a step; C Ā = C + C A − (C Q) S."""
+    A, Q, S, B, C, D = system
+    CA = C[:, None] + (A * C)[:, None] - paired(C[:, None], Q.mT).to(S.dtype) @ S
+    reads, writes = as_functional(torch.cat([CA, S], 1)), torch.cat([B[:, None], -Q.mT], 1)
+    return S4Step(1 + A, reads, torch.view_as_real(writes.resolve_conj()), 2 * (C * B).sum(-1).real + D)
 
 
 def _per_channel(x: Tensor, d_model: int) -> nn.Parameter:
@@ -184,8 +214,13 @@ def _with_feedback(
     CB, CQ, SB, SQ = (
         sums.unflatten(1, (side, side))[:, i, j] for i in (0, slice(1, None)) for j in (0, slice(1, None))
     )
-    if side == 2:  # numbers: LAPACK would take every node by itself
+    if side == 2:  # LAPACK would take every node by itself
         return CB - CQ[:, 0] * SB[:, 0] / (identity + SQ[:, 0, 0])
+    if side == 3:
+        a, d = identity + SQ[:, 0, 0], identity + SQ[:, 1, 1]
+        b, c = SQ[:, 0, 1], SQ[:, 1, 0]
+        adjugate = CQ[:, 0] * (d * SB[:, 0] - b * SB[:, 1]) + CQ[:, 1] * (a * SB[:, 1] - c * SB[:, 0])
+        return CB - adjugate / (a * d - b * c)
     matrices = SQ.movedim(-1, 1) + identity[:, None, None] * torch.eye(side - 1, dtype=SQ.dtype, device=SQ.device)
     return CB - (CQ * torch.linalg.solve(matrices, SB.mT).mT).sum(1)
 
@@ -193,8 +228,9 @@ def _with_feedback(
 def _truncating(dynamics: DiscreteDPLR, C: Tensor, n: int) -> Complex[Tensor, "d_model 1 modes"]:
     """C (I − Āⁿ), for n a power of two, by row vectors: a row times Āᵀ is a state of the transposed system."""
     span = min(n, SPAN)
-    tables, row = power_tables(dynamics, C, span), as_functional(C[:, None])
+    A, Q, S, B = dynamics
+    row, transition = as_functional(C[:, None]), block_tables(A, Q.mT, S, B, C, span).transition.mT
     none = row.new_zeros(row.shape)  # inputs and outputs of the recurrence, which is run for its states alone
-    inputs, transition = row.new_zeros(len(row), 1, n // span, 1), dense_power(tables).mT
+    inputs = row.new_zeros(len(row), 1, n // span, 1)
     row = block_scan(inputs, transition, none, none, none[..., 0], row).final_state
     return C[:, None] - as_complex(row).conj() / 2

@@ -5,6 +5,7 @@ Everything is imported eagerly, so that a function is never shadowed by the fold
 
 from longwave.ops._dispatch import Choice, explain
 from longwave.ops.block_scan._api import BlockScan, block_scan
+from longwave.ops.block_tables._api import BlockTables, block_tables
 from longwave.ops.cauchy._api import Cauchy, cauchy
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
@@ -15,6 +16,7 @@ from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
 __all__ = [
     "BlockScan",
+    "BlockTables",
     "Cauchy",
     "Choice",
     "DiagonalSSM",
@@ -24,6 +26,7 @@ __all__ = [
     "LongConv",
     "Vandermonde",
     "block_scan",
+    "block_tables",
     "cauchy",
     "diagonal_ssm",
     "explain",

@@ -16,7 +16,15 @@ class Inputs(NamedTuple):
 
 
 def make_inputs(
-    op: str, *, batch: int = 2, time: int = 7, dim: int = 3, modes: int = 2, is_complex: bool = True, seed: int = 0
+    op: str,
+    *,
+    batch: int = 2,
+    time: int = 7,
+    dim: int = 3,
+    modes: int = 2,
+    is_complex: bool = True,
+    span: int = 3,
+    seed: int = 0,
 ) -> Inputs:
     """Arguments of an operation: decays with |a| in (0.4, 1), everything else normal.
 
@@ -24,6 +32,7 @@ def make_inputs(
         op: name of the operation.
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
+        span: positions of a block, where there are blocks.
         seed: of the random numbers.
 
     Returns:
@@ -69,21 +78,24 @@ def make_inputs(
             "omega": 3 * normal(time, kind=False),
             "w": normal(dim, modes, kind=False).abs().neg() - 0.1 + 3j * normal(dim, modes, kind=False),
         }
-    elif op == "krylov":  # `batch` rows for each matrix, of rank 2
+    elif op in ("krylov", "block_tables"):  # matrices of rank 2; for krylov `batch` rows for each
         weak = 0.3 / modes**0.5
         tensors = {
             "A": decay(dim, modes) * (1 + 0j) - 1,
             "Q": weak * normal(dim, 2, modes, kind=True),
             "S": weak * normal(dim, 2, modes, kind=True),
-            "v": normal(dim, batch, modes, kind=True),
         }
-    elif op == "block_scan":  # `time` blocks of 3 positions, `modes` real states
+        if op == "krylov":
+            tensors["v"] = normal(dim, batch, modes, kind=True)
+        else:
+            tensors |= {name: normal(dim, modes, kind=True) for name in ("B", "C")}
+    elif op == "block_scan":  # `time` blocks of `span` positions, `modes` real states
         tensors = {
-            "u": normal(dim, batch, time, 3, kind=False),
+            "u": normal(dim, batch, time, span, kind=False),
             "transition": normal(dim, modes, modes, kind=False) / (2 * modes**0.5),
-            "enter": normal(dim, 3, modes, kind=False),
-            "leave": normal(dim, 3, modes, kind=False),
-            "kernel": normal(dim, 3, kind=False),
+            "enter": normal(dim, span, modes, kind=False),
+            "leave": normal(dim, span, modes, kind=False),
+            "kernel": normal(dim, span, kind=False),
             "initial_state": normal(dim, batch, modes, kind=False),
         }
     elif op == "vandermonde":

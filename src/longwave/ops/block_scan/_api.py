@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from longwave.errors import ShapeError
@@ -89,11 +88,5 @@ def block_scan(
     dtype = check.STATE_DTYPE[u.dtype]
     u_, enter, leave, kernel = (x.to(dtype) for x in (u, enter, leave, kernel))
     double = transition.double(), initial_state.double()
-    y, starts, final = _op(impl, u_, double[0], enter, leave, _toeplitz(kernel), double[1], fresh)
+    y, starts, final = _op(impl, u_, double[0], enter, leave, kernel, double[1], fresh)
     return BlockScan(y.to(u.dtype), starts.to(u.dtype), final.to(dtype))
-
-
-def _toeplitz(k: Float[Tensor, "dim span"]) -> Float[Tensor, "dim span span"]:
-    """Row i has k_{j−i} at j ≥ i: from a block's inputs to its outputs."""
-    span = k.shape[1]
-    return F.pad(k, (span - 1, 0)).unfold(1, span, 1).flip(1)

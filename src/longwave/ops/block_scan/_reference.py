@@ -1,6 +1,7 @@
 """The definition: one block after another, their states in double precision."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -9,7 +10,7 @@ def run(
     transition: Tensor,
     enter: Tensor,
     leave: Tensor,
-    toeplitz: Tensor,
+    kernel: Tensor,
     initial_state: Tensor,
     fresh: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -20,4 +21,10 @@ def run(
         starts.append(x)
         x = x @ transition.mT + driven[:, :, k]
     before = torch.stack(starts, 2).to(u.dtype) if starts else driven.to(u.dtype)
-    return u @ toeplitz[:, None] + before @ leave[:, None].mT, before, x
+    return u @ _toeplitz(kernel)[:, None] + before @ leave[:, None].mT, before, x
+
+
+def _toeplitz(k: Tensor) -> Tensor:
+    """Row i has k_{j−i} at j ≥ i: from a block's inputs to its outputs."""
+    span = k.shape[1]
+    return F.pad(k, (span - 1, 0)).unfold(1, span, 1).flip(1)
