@@ -27,7 +27,9 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
-            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward                                     \
+            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward,                                    \
+            ISA::selective_scan<float>, ISA::selective_scan<double>,                                       \
+            ISA::selective_scan_backward<float>, ISA::selective_scan_backward<double>                      \
     }
 
 // The sets this processor can run, best first.
@@ -109,6 +111,25 @@ struct BlockCall {
     template <class T> BlockScan<T> as() const {
         return {dim, batch, blocks, state, reverse, at<const double>(matrix), at<const T>(in), at<T>(out), in_stride, out_stride,
                 at<const double>(initial), at<double>(final), at<const uint8_t>(fresh), threads};
+    }
+};
+
+struct SelectiveCall {
+    std::array<int64_t, 5> sizes;  // batch, length, dim, groups, states
+    std::array<bool, 4> flags;     // complex, softplus, varying B, varying C
+    std::array<Address, 4> sequences;  // u, delta, z, grad_y
+    std::array<Strides, 4> strides;
+    std::array<Address, 9> inputs;    // A, B, C, D, bias, initial, grad_final, marks, checkpoints
+    std::array<Address, 9> outputs;  // y, final, grad_delta, grad_z, grad_A, grad_B, grad_C, grad_D, grad_bias
+    int threads;
+
+    template <class T> SelectiveScan<T> as() const {
+        const auto seen = [&](int i) { return view<T>(sequences[i], strides[i]); };
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        const auto out = [&](int i) { return at<T>(outputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], flags[0], flags[1], flags[2], flags[3], seen(0), seen(1), seen(2),
+                seen(3), in(0), in(1), in(2), in(3), in(4), in(5), in(6), at<const uint8_t>(inputs[7]), at<T>(inputs[8]), out(0),
+                out(1), out(2), out(3), out(4), out(5), out(6), out(7), out(8), threads};
     }
 };
 
@@ -221,6 +242,18 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         active.cauchy_backward(call);
     });
+    m.def("selective_scan",
+          [](bool is_backward, bool is_double, std::array<int64_t, 5> sizes, std::array<bool, 4> flags,
+             std::array<Address, 4> sequences, std::array<Strides, 4> strides, std::array<Address, 9> inputs,
+             std::array<Address, 9> outputs, int threads) {
+              const SelectiveCall call{sizes, flags, sequences, strides, inputs, outputs, threads};
+              nb::gil_scoped_release release;
+              if (is_double) (is_backward ? active.selective_scan_backward_f64 : active.selective_scan_f64)(call.as<double>());
+              else (is_backward ? active.selective_scan_backward_f32 : active.selective_scan_f32)(call.as<float>());
+          });
+    m.attr("SELECTIVE_SCAN_CHUNK") = SELECTIVE_SCAN_CHUNK;
+    m.attr("SELECTIVE_SCAN_TILE") = SELECTIVE_SCAN_TILE;
+    m.attr("SELECTIVE_SCAN_STRIP") = SELECTIVE_SCAN_STRIP;
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;
