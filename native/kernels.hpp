@@ -118,6 +118,18 @@ template <class T> struct SelectiveScan {
 // SELECTIVE_SCAN_TILE. A strip is up to SELECTIVE_SCAN_STRIP blocks of a group.
 constexpr int SELECTIVE_SCAN_CHUNK = 64, SELECTIVE_SCAN_TILE = 8, SELECTIVE_SCAN_STRIP = 8;
 
+template <class T> struct ShortConv {
+    int64_t batch, length, dim, width;
+    bool silu;
+    View<const T> x, grad_y;
+    const T *weight, *bias;         // (dim, width), contiguous; (dim,), or null
+    const T *initial, *grad_final;  // (batch, dim, width - 1), or null
+    const uint8_t* marks;           // (batch, length), or null
+    T *y, *final;                   // (batch, length, dim), (batch, dim, width - 1): the results, or the gradients of x, initial
+    T *grad_weight, *grad_bias;     // (batch, dim, width), (batch, dim): the gradients of each row
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -143,6 +155,10 @@ struct Kernels {
     void (*selective_scan_f64)(const SelectiveScan<double>&);
     void (*selective_scan_backward_f32)(const SelectiveScan<float>&);
     void (*selective_scan_backward_f64)(const SelectiveScan<double>&);
+    void (*short_conv_f32)(const ShortConv<float>&);
+    void (*short_conv_f64)(const ShortConv<double>&);
+    void (*short_conv_backward_f32)(const ShortConv<float>&);
+    void (*short_conv_backward_f64)(const ShortConv<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -160,6 +176,8 @@ struct Kernels {
     void cauchy_backward(const Cauchy&);                                                           \
     template <class T> void selective_scan(const SelectiveScan<T>&);                               \
     template <class T> void selective_scan_backward(const SelectiveScan<T>&);                      \
+    template <class T> void short_conv(const ShortConv<T>&);                                       \
+    template <class T> void short_conv_backward(const ShortConv<T>&);                              \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

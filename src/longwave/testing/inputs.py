@@ -16,7 +16,15 @@ class Inputs(NamedTuple):
 
 
 def make_inputs(
-    op: str, *, batch: int = 2, time: int = 7, dim: int = 3, modes: int = 2, is_complex: bool = True, seed: int = 0
+    op: str,
+    *,
+    batch: int = 2,
+    time: int = 7,
+    dim: int = 3,
+    modes: int = 2,
+    is_complex: bool = True,
+    groups: int = 1,
+    seed: int = 0,
 ) -> Inputs:
     """Arguments of an operation: decays with |a| in (0.4, 1), everything else normal.
 
@@ -24,6 +32,7 @@ def make_inputs(
         op: name of the operation.
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
+        groups: of channels that share weights, where an operation has them.
         seed: of the random numbers.
 
     Returns:
@@ -85,6 +94,26 @@ def make_inputs(
             "leave": normal(dim, 3, modes, kind=False),
             "kernel": normal(dim, 3, kind=False),
             "initial_state": normal(dim, batch, modes, kind=False),
+        }
+    elif op == "selective_scan":  # steps are positive without softplus too
+        rate = torch.exp(normal(dim, modes, kind=False) - 1.5)
+        tensors = {
+            "u": normal(batch, time, dim, kind=False),
+            "delta": 0.5 * normal(batch, time, dim, kind=False).abs(),
+            "A": torch.complex(-rate, 3 * normal(dim, modes, kind=False)) if is_complex else -rate,
+            "B": normal(batch, time, groups, modes),
+            "C": normal(batch, time, groups, modes),
+            "D": normal(dim, kind=False),
+            "z": normal(batch, time, dim, kind=False),
+            "delta_bias": 0.1 * normal(dim, kind=False).abs(),
+            "initial_state": normal(batch, dim, modes),
+        }
+    elif op == "short_conv":  # of `modes` taps
+        tensors = {
+            "x": normal(batch, time, dim, kind=False),
+            "weight": normal(dim, modes, kind=False),
+            "bias": normal(dim, kind=False),
+            "initial_state": normal(batch, dim, modes - 1, kind=False),
         }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
