@@ -277,7 +277,7 @@ template <class Real, bool COMPLEX> struct Strip {
             a[i] *= LOG2_E<Real>;
             for (int lane = 0; lane < W; ++lane) {
                 const Real now = std::abs(a[i][lane]);
-                if (!(now <= largest[block])) largest[block] = now;  // a NaN stays
+                if (!(now <= largest[block]) && largest[block] == largest[block]) largest[block] = now;  // a NaN stays
             }
         }
         if (!s.varying_B) read_states(B + block * size, s.B, 0, block);

@@ -37,7 +37,10 @@ def test_initialisation() -> None:
     assert float(dt.max()) <= 0.5 * (1 + 1e-5)
     # log-uniform above the floor: the mean of log dt there is the middle, to four standard errors
     above = dt[dt > 0.0201].log()
-    assert abs(float(above.mean()) - 0.5 * (math.log(0.0201) + math.log(0.5))) <= 4 * float(above.std()) / len(above) ** 0.5
+    assert (
+        abs(float(above.mean()) - 0.5 * (math.log(0.0201) + math.log(0.5)))
+        <= 4 * float(above.std()) / len(above) ** 0.5
+    )
     bound = 1 / math.sqrt(layer.dt_rank)
     assert layer.dt_rank == 32
     assert 0.99 * bound <= float(layer.dt_proj.weight.abs().max()) <= bound
@@ -45,16 +48,19 @@ def test_initialisation() -> None:
     assert bool((constant.dt_proj.weight == 0.25).all())
 
 
-@pytest.mark.parametrize("options", ({}, {"d_state": 3, "d_conv": 2, "bias": True, "conv_bias": False}), ids=("defaults", "options"))
+@pytest.mark.parametrize(
+    "options", ({}, {"d_state": 3, "d_conv": 2, "bias": True, "conv_bias": False}), ids=("defaults", "options")
+)
 def test_equals_the_mixer_of_transformers(options: dict[str, int]) -> None:
-    transformers = pytest.importorskip("transformers")
-    modeling = pytest.importorskip("transformers.models.mamba.modeling_mamba")
+    from transformers import MambaConfig
+    from transformers.models.mamba.modeling_mamba import MambaMixer
+
     torch.manual_seed(0)
     layer, x = Mamba(24, **options), torch.randn(2, 40, 24)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    config = transformers.MambaConfig(
+    config = MambaConfig(
         hidden_size=24,
         state_size=layer.d_state,
         conv_kernel=layer.conv1d.kernel_size[0],
@@ -62,14 +68,16 @@ def test_equals_the_mixer_of_transformers(options: dict[str, int]) -> None:
         use_conv_bias=options.get("conv_bias", True),
         num_hidden_layers=1,
     )
-    theirs = modeling.MambaMixer(config, layer_idx=0)
+    theirs = MambaMixer(config, layer_idx=0)
     theirs.load_state_dict(layer.state_dict())
     results = []
     for model in (layer, theirs):
         leaf = x.clone().requires_grad_()
         y = model(leaf)
         parameters = dict(model.named_parameters())
-        grads = torch.autograd.grad(y.square().sum(), [leaf, *(parameters[name] for name, _ in layer.named_parameters())])
+        grads = torch.autograd.grad(
+            y.square().sum(), [leaf, *(parameters[name] for name, _ in layer.named_parameters())]
+        )
         results.append([y, *grads])
     for ours, want in zip(*results, strict=True):
         assert float((ours - want).abs().max()) <= 1e-5 * float(want.abs().max())

@@ -10,9 +10,7 @@ from longwave.ops._native import refuses as refuses
 
 _INPUTS = "Tensor x, Tensor weight, Tensor? bias, Tensor? initial_state, bool silu, Tensor? marks"
 library.define(f"short_conv({_INPUTS}) -> (Tensor, Tensor)")
-library.define(
-    f"short_conv_backward({_INPUTS}, Tensor grad_y, Tensor? grad_final) -> (Tensor, Tensor, Tensor, Tensor)"
-)
+library.define(f"short_conv_backward({_INPUTS}, Tensor grad_y, Tensor? grad_final) -> (Tensor, Tensor, Tensor, Tensor)")
 
 
 def run(
@@ -22,11 +20,11 @@ def run(
     return torch.ops.longwave.short_conv(x, weight, bias, initial_state, silu, marks)
 
 
-def _call(backward: bool, x: Tensor, weight: Tensor, *rest: Any) -> None:
-    """Run the kernel into the last four of `rest`, in the order of native/bindings.cpp."""
-    bias, initial_state, silu, marks, grad_y, grad_final, *out = rest
+def _call(backward: bool, inputs: tuple[Any, ...], *out: Tensor | None) -> None:
+    """Run the kernel into `out`, in the order of native/bindings.cpp."""
+    x, weight, bias, initial_state, silu, marks, grad_y, grad_final = inputs
     x, grad_y = plain(x), None if grad_y is None else plain(grad_y)
-    inputs = [packed(tensor) for tensor in (weight, bias, initial_state, grad_final, marks)]
+    tensors = [packed(tensor) for tensor in (weight, bias, initial_state, grad_final, marks)]
     kernels().short_conv(
         backward,
         x.dtype == torch.float64,
@@ -36,21 +34,21 @@ def _call(backward: bool, x: Tensor, weight: Tensor, *rest: Any) -> None:
         broadcast_strides(x),
         address(grad_y),
         [0, 0, 0] if grad_y is None else broadcast_strides(grad_y),
-        [address(tensor) for tensor in inputs],
+        [address(tensor) for tensor in tensors],
         [address(tensor) for tensor in out],
         torch.get_num_threads(),
     )
 
 
-def _forward(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    y, final = _outputs(x, weight)
-    _call(False, x, weight, *rest, None, None, y, final, None, None)
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+    y, final = _outputs(*inputs)
+    _call(False, (*inputs, None, None), y, final, None, None)
     return y, final
 
 
-def _backward(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    gradients = _gradients(x, weight)
-    _call(True, x, weight, *rest, *gradients)
+def _backward(*inputs: Any) -> tuple[Tensor, ...]:
+    gradients = _gradients(*inputs)
+    _call(True, inputs, *gradients)
     return gradients
 
 
