@@ -358,7 +358,7 @@ template <class Real, bool COMPLEX> struct Strip {
         if (s.z.data) read(w.gate, s.z, block, t0, n);
         for (int t = 0; t < n; ++t) {
             V y = w.out[t] + D * w.u[t];
-            if (s.z.data) y *= w.gate[t] * logistic<Real>(w.gate[t]);
+            if (s.z.data) y *= Silu<Real>(w.gate[t]).value;
             write(s.y, block, t0 + t, w.padding(t) ? V{} : y);
         }
     }
@@ -372,9 +372,9 @@ template <class Real, bool COMPLEX> struct Strip {
             if (w.padding(t)) w.grad_y[t] = w.gate[t] = V{};
             w.grad_out[t] = w.grad_y[t];
             if (!s.z.data) continue;
-            const V z = w.gate[t], sigma = logistic<Real>(z);
-            w.grad_out[t] = w.grad_y[t] * (z * sigma);
-            w.gate[t] = w.grad_y[t] * (sigma * (z * (Real(1) - sigma) + Real(1)));
+            const Silu<Real> silu(w.gate[t]);
+            w.grad_out[t] = w.grad_y[t] * silu.value;
+            w.gate[t] = w.grad_y[t] * silu.slope;
         }
     }
 
