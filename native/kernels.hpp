@@ -118,6 +118,41 @@ struct Cauchy {
     int threads;
 };
 
+template <class T> struct SelectiveScan {
+    int64_t batch, length, dim, groups, states;
+    bool is_complex, softplus, varying_B, varying_C;
+    View<const T> u, delta, z, grad_y;  // no z: null
+    const T* A;                         // (dim, states), contiguous, complex ones as pairs
+    const T *B, *C;                     // (dim, states), or varying: (batch, length, groups, states); contiguous
+    const T *D, *bias;                  // (dim,), or null
+    const T *initial, *grad_final;      // (batch, dim, states), or null
+    const uint8_t* marks;               // (batch, length), or null
+    T* checkpoints;                     // states at the beginning of each chunk, written forward, read backward; or null
+    T *y, *final;                       // (batch, length, dim), (batch, dim, states): the results, or the gradients of u, initial
+    T *grad_delta, *grad_z;             // (batch, length, dim); of z: or null
+    T* grad_A;                          // (batch, dim, states): the gradients of each row
+    T *grad_B, *grad_C;                 // the same, or varying: (strips, batch, length, groups, states)
+    T *grad_D, *grad_bias;              // (batch, dim)
+    int threads;
+};
+
+// The checkpoints are (batch, groups, blocks of channels, chunks, state coordinates, lanes): a block is one vector of
+// channels of one group, a chunk SELECTIVE_SCAN_CHUNK positions, and the coordinates are padded to a multiple of
+// SELECTIVE_SCAN_TILE. A strip is up to SELECTIVE_SCAN_STRIP blocks of a group.
+constexpr int SELECTIVE_SCAN_CHUNK = 64, SELECTIVE_SCAN_TILE = 8, SELECTIVE_SCAN_STRIP = 8;
+
+template <class T> struct ShortConv {
+    int64_t batch, length, dim, width;
+    bool silu;
+    View<const T> x, grad_y;
+    const T *weight, *bias;         // (dim, width), contiguous; (dim,), or null
+    const T *initial, *grad_final;  // (batch, dim, width - 1), or null
+    const uint8_t* marks;           // (batch, length), or null
+    T *y, *final;                   // (batch, length, dim), (batch, dim, width - 1): the results, or the gradients of x, initial
+    T *grad_weight, *grad_bias;     // (batch, dim, width), (batch, dim): the gradients of each row
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -145,6 +180,14 @@ struct Kernels {
     void (*block_scan_backward_f64)(const BlockScan<double>&);
     void (*cauchy)(const Cauchy&);
     void (*cauchy_backward)(const Cauchy&);
+    void (*selective_scan_f32)(const SelectiveScan<float>&);
+    void (*selective_scan_f64)(const SelectiveScan<double>&);
+    void (*selective_scan_backward_f32)(const SelectiveScan<float>&);
+    void (*selective_scan_backward_f64)(const SelectiveScan<double>&);
+    void (*short_conv_f32)(const ShortConv<float>&);
+    void (*short_conv_f64)(const ShortConv<double>&);
+    void (*short_conv_backward_f32)(const ShortConv<float>&);
+    void (*short_conv_backward_f64)(const ShortConv<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -163,6 +206,10 @@ struct Kernels {
     template <class T> void block_scan_backward(const BlockScan<T>&);                              \
     void cauchy(const Cauchy&);                                                                    \
     void cauchy_backward(const Cauchy&);                                                           \
+    template <class T> void selective_scan(const SelectiveScan<T>&);                               \
+    template <class T> void selective_scan_backward(const SelectiveScan<T>&);                      \
+    template <class T> void short_conv(const ShortConv<T>&);                                       \
+    template <class T> void short_conv_backward(const ShortConv<T>&);                              \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

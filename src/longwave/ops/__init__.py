@@ -12,6 +12,8 @@ from longwave.ops.gated_linear._api import GatedLinear, gated_linear
 from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
+from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
+from longwave.ops.short_conv._api import ShortConv, short_conv
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "Krylov",
     "LinearScan",
     "LongConv",
+    "SelectiveScan",
+    "ShortConv",
     "Vandermonde",
     "block_scan",
     "block_tables",
@@ -34,5 +38,7 @@ __all__ = [
     "krylov",
     "linear_scan",
     "long_conv",
+    "selective_scan",
+    "short_conv",
     "vandermonde",
 ]

@@ -24,6 +24,7 @@ def make_inputs(
     modes: int = 2,
     is_complex: bool = True,
     span: int = 3,
+    groups: int = 1,
     seed: int = 0,
 ) -> Inputs:
     """Arguments of an operation: decays with |a| in (0.4, 1), everything else normal.
@@ -33,6 +34,7 @@ def make_inputs(
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
         span: positions of a block, where there are blocks.
+        groups: of channels that share weights, where an operation has them.
         seed: of the random numbers.
 
     Returns:
@@ -97,6 +99,26 @@ def make_inputs(
             "leave": normal(dim, span, modes, kind=False),
             "kernel": normal(dim, span, kind=False),
             "initial_state": normal(dim, batch, modes, kind=False),
+        }
+    elif op == "selective_scan":  # steps are positive without softplus too
+        rate = torch.exp(normal(dim, modes, kind=False) - 1.5)
+        tensors = {
+            "u": normal(batch, time, dim, kind=False),
+            "delta": 0.5 * normal(batch, time, dim, kind=False).abs(),
+            "A": torch.complex(-rate, 3 * normal(dim, modes, kind=False)) if is_complex else -rate,
+            "B": normal(batch, time, groups, modes),
+            "C": normal(batch, time, groups, modes),
+            "D": normal(dim, kind=False),
+            "z": normal(batch, time, dim, kind=False),
+            "delta_bias": 0.1 * normal(dim, kind=False).abs(),
+            "initial_state": normal(batch, dim, modes),
+        }
+    elif op == "short_conv":  # of `modes` taps
+        tensors = {
+            "x": normal(batch, time, dim, kind=False),
+            "weight": normal(dim, modes, kind=False),
+            "bias": normal(dim, kind=False),
+            "initial_state": normal(batch, dim, modes - 1, kind=False),
         }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
