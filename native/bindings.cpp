@@ -27,7 +27,8 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
-            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward                                     \
+            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward, ISA::wkv<float>,                   \
+            ISA::wkv<double>, ISA::wkv_backward<float>, ISA::wkv_backward<double>                          \
     }
 
 // The sets this processor can run, best first.
@@ -109,6 +110,19 @@ struct BlockCall {
     template <class T> BlockScan<T> as() const {
         return {dim, batch, blocks, state, reverse, at<const double>(matrix), at<const T>(in), at<T>(out), in_stride, out_stride,
                 at<const double>(initial), at<double>(final), at<const uint8_t>(fresh), threads};
+    }
+};
+
+struct WKVCall {
+    int64_t batch, length, dim;
+    Address k, v, grad_y, w, u, initial, grad_final, marks, y, final, checkpoints, grad_k, grad_v, grad_w, grad_u, grad_initial;
+    Strides k_strides, v_strides, grad_y_strides;
+    int threads;
+
+    template <class T> WKV<T> as() const {
+        return {batch, length, dim, view<T>(k, k_strides), view<T>(v, v_strides), view<T>(grad_y, grad_y_strides), at<const T>(w),
+                at<const T>(u), at<const T>(initial), at<const T>(grad_final), at<const uint8_t>(marks), at<T>(y), at<T>(final),
+                at<T>(checkpoints), at<T>(grad_k), at<T>(grad_v), at<T>(grad_w), at<T>(grad_u), at<T>(grad_initial), threads};
     }
 };
 
@@ -221,7 +235,23 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         active.cauchy_backward(call);
     });
+    m.def("wkv", [](int64_t batch, int64_t length, int64_t dim, bool is_double, Address k, Strides sk, Address v, Strides sv, Address w,
+                    Address u, Address initial, Address marks, Address y, Address final, Address checkpoints, int threads) {
+        const WKVCall call{batch, length, dim, k, v, 0, w, u, initial, 0, marks, y, final, checkpoints, 0, 0, 0, 0, 0, sk, sv, {}, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.wkv_f64(call.as<double>()) : active.wkv_f32(call.as<float>());
+    });
+    m.def("wkv_backward",
+          [](int64_t batch, int64_t length, int64_t dim, bool is_double, Address k, Strides sk, Address v, Strides sv, Address grad_y,
+             Strides sg, Address w, Address u, Address grad_final, Address marks, Address checkpoints, Address grad_k, Address grad_v,
+             Address grad_w, Address grad_u, Address grad_initial, int threads) {
+              const WKVCall call{batch, length, dim, k, v, grad_y, w, u, 0, grad_final, marks, 0, 0, checkpoints, grad_k, grad_v, grad_w,
+                                 grad_u, grad_initial, sk, sv, sg, threads};
+              nb::gil_scoped_release release;
+              is_double ? active.wkv_backward_f64(call.as<double>()) : active.wkv_backward_f32(call.as<float>());
+          });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;
+    m.attr("WKV_CHUNK") = WKV_CHUNK;
 }

@@ -23,6 +23,7 @@ IMPLEMENTATIONS = {
     "block_scan": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
+    "wkv": ("reference", "cpu"),
 }
 NATIVE = (
     "linear_scan",
@@ -31,6 +32,7 @@ NATIVE = (
     "krylov",
     "block_scan",
     "cauchy",
+    "wkv",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -131,6 +133,14 @@ CASES = {
         for n, c in product((0, 1, 2, 17, 1047), (True, False))
     ),
     "long_conv": tuple(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 523)),
+    # chunks of 64 positions, tasks of one or two vectors of 2 to 16 channels
+    "wkv": (
+        *(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 64, 65, 131)),
+        *(Case(f"{d}-channels", _sizes(2, 19, d)) for d in (1, 8, 16, 33, 70)),
+        Case("reset", _sizes(3, 97, 5), ("reset",)),
+        Case("lengths", _sizes(4, 131, 9), ("lengths",)),
+        Case("reset-lengths", _sizes(4, 131, 9), ("reset", "lengths")),
+    ),
 }
 
 

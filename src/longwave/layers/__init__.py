@@ -4,21 +4,35 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from longwave.layers.base import LTIMixer, LTIState, Mixer, map_state
-from longwave.layers.block import Block
+from longwave.layers.block import Block, BlockState
 from longwave.layers.dss import DSS
 from longwave.layers.hippo import HiPPO, HiPPOState
 from longwave.layers.lmu import LMU
 from longwave.layers.lmu_cell import LMUCell, LMUCellState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
+from longwave.layers.retnet import RetNet, RetNetState
 from longwave.layers.rtf import RTF
+from longwave.layers.rwkv import RWKV, RWKVChannelMix, RWKVChannelMixState, RWKVState
 from longwave.layers.s4 import S4
 from longwave.layers.s4d import S4D
 from longwave.layers.s5 import S5
 
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
-    {"LMU": LMU, "LMUCell": LMUCell, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
+    {
+        "LMU": LMU,
+        "LMUCell": LMUCell,
+        "LSSL": LSSL,
+        "S4": S4,
+        "DSS": DSS,
+        "S4D": S4D,
+        "S5": S5,
+        "RTF": RTF,
+        "LRU": LRU,
+        "RetNet": RetNet,
+        "RWKV": RWKV,
+    }
 )
 
 __all__ = [
@@ -28,10 +42,12 @@ __all__ = [
     "LSSL",
     "MIXERS",
     "RTF",
+    "RWKV",
     "S4",
     "S4D",
     "S5",
     "Block",
+    "BlockState",
     "HiPPO",
     "HiPPOState",
     "LMUCell",
@@ -39,5 +55,10 @@ __all__ = [
     "LTIMixer",
     "LTIState",
     "Mixer",
+    "RWKVChannelMix",
+    "RWKVChannelMixState",
+    "RWKVState",
+    "RetNet",
+    "RetNetState",
     "map_state",
 ]

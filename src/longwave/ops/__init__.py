@@ -12,8 +12,10 @@ from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
+from longwave.ops.wkv._api import WKV, wkv
 
 __all__ = [
+    "WKV",
     "BlockScan",
     "Cauchy",
     "Choice",
@@ -32,4 +34,5 @@ __all__ = [
     "linear_scan",
     "long_conv",
     "vandermonde",
+    "wkv",
 ]

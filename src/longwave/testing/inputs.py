@@ -86,6 +86,14 @@ def make_inputs(
             "kernel": normal(dim, 3, kind=False),
             "initial_state": normal(dim, batch, modes, kind=False),
         }
+    elif op == "wkv":
+        tensors = {
+            "k": 2 * normal(batch, time, dim, kind=False),
+            "v": normal(batch, time, dim, kind=False),
+            "w": -normal(dim, kind=False).exp(),
+            "u": normal(dim, kind=False),
+            "initial_state": normal(batch, 2, dim, kind=False),
+        }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
     elif op == "long_conv":
