@@ -32,16 +32,22 @@ template <class Real> struct Mean {
     V m = {}, D = V{} + 1, o = V{} + Real(NOTHING);
 };
 
-// Adds v with weight e^x, and returns its share.
-template <class Real> inline Vector<Real> add(Mean<Real>& s, Vector<Real> x, Vector<Real> v) {
+// The parts of a new mean that are the value added and the mean before: 1 - s would lose what is left of a share near 1.
+template <class V> struct Shares {
+    V fresh, old;
+};
+
+// Adds v with weight e^x.
+template <class Real> inline Shares<Vector<Real>> add(Mean<Real>& s, Vector<Real> x, Vector<Real> v) {
     using V = Vector<Real>;
-    const V one = V{} + 1, apart = s.o - x, e = exponential(apart < 0 ? apart : -apart);
+    const V one = V{} + 1, e = exp_minus_abs<Real>(s.o - x);
     const V old = s.D * (s.o < x ? e : one), fresh = s.o < x ? one : e;
     s.D = old + fresh;
     s.o = s.o < x ? x : s.o;
-    const V share = fresh / s.D;
-    s.m = (old / s.D) * s.m + share * v;
-    return share;
+    const Shares<V> shares = {fresh / s.D, old / s.D};
+    const V apart = v - s.m;  // from the nearer end, so that errors of the shares count with the distance alone
+    s.m = shares.fresh < shares.old ? s.m + shares.fresh * apart : v - shares.old * apart;
+    return shares;
 }
 
 // One row and N vectors of channels from c0, of which the last may be short.
@@ -127,9 +133,10 @@ template <class Real, int N> struct Task {
         }
     }
 
-    // What the backward pass needs of a position: the mean before it, and its share in the output and in the state.
+    // What the backward pass needs of a position: the mean before it, and the shares in the output and in the state.
     struct Position {
-        V m, in_output, in_state;
+        V m;
+        Shares<V> output, state;
     };
 
     void recompute(int64_t chunk, Position (&past)[WKV_CHUNK][N]) const {
@@ -146,9 +153,9 @@ template <class Real, int N> struct Task {
                 Position& here = past[t - begin][n];
                 State now = state[n];
                 here.m = state[n].m;
-                here.in_output = add(now, k + u[n], v);
+                here.output = add(now, k + u[n], v);
                 state[n].o += w[n];
-                here.in_state = add(state[n], k, v);
+                here.state = add(state[n], k, v);
             }
         }
     }
@@ -171,11 +178,11 @@ template <class Real, int N> struct Task {
                     if (marked != PADDING) {
                         const V dy = read(s.grad_y, t, n), v = read(s.v, t, n);
                         const auto [m, output, state] = past[t - chunk * WKV_CHUNK][n];
-                        const V p = dy * (v - m) * (output * (1 - output)), q = dm[n] * (v - m) * (state * (1 - state));
-                        const V decayed = (1 - state) * dL[n] - q;  // the gradient of L + w
-                        dk = p + q + state * dL[n];
-                        dv = output * dy + state * dm[n];
-                        dm[n] = (1 - output) * dy + (1 - state) * dm[n];
+                        const V p = dy * (v - m) * (output.fresh * output.old), q = dm[n] * (v - m) * (state.fresh * state.old);
+                        const V decayed = state.old * dL[n] - q;  // the gradient of L + w
+                        dk = p + q + state.fresh * dL[n];
+                        dv = output.fresh * dy + state.fresh * dm[n];
+                        dm[n] = output.old * dy + state.old * dm[n];
                         dL[n] = decayed - p;
                         dw[n] += decayed;
                         du[n] += p;

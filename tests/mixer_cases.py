@@ -14,7 +14,8 @@ WIDTH = 4
 class MixerCase:
     """A mixer and its options; ``long`` cases also run at the full length of 16,384.
 
-    ``rate=False``: it has none; ``slow=False``: no parameter of it sets a time scale.
+    ``rate=False``: it has none; ``slow=False``: no parameter of it sets a time scale; ``projects=True``: its recurrence
+    runs on linear maps of the input, which follow the dtype of the parameters and autocast.
     """
 
     id: str
@@ -23,15 +24,21 @@ class MixerCase:
     long: bool = False
     rate: bool = True
     slow: bool = True
+    projects: bool = False
 
     @property
     def by_fft(self) -> bool:
         """Whether sequences are convolved by FFT, which rounds relative to the whole row."""
         return self.mixer == "RTF"
 
+    @property
+    def size_option(self) -> str:
+        """The name of an option that is a size."""
+        return {"RWKV": "d_attention", "RetNet": "heads"}.get(self.mixer, "d_state")
+
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF") else precision.to_complex()
+        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF", "RWKV", "RetNet") else precision.to_complex()
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
@@ -98,6 +105,25 @@ MIXER_CASES = (
         "LSSL",
         {"d_state": 3, "learned": True, "dt_min": 0.1, "dt_max": 0.5, "output": None, "dropout": 0.5},
     ),
+    MixerCase(
+        "RWKV",
+        "RWKV",
+        {"layer": 1, "layers": 2, "zero_init": False},
+        long=True,
+        rate=False,
+        slow=False,
+        projects=True,
+    ),
+    MixerCase(
+        "RWKV-wide",
+        "RWKV",
+        {"d_attention": 6, "layer": 1, "layers": 3, "zero_init": False},
+        rate=False,
+        slow=False,
+        projects=True,
+    ),
+    MixerCase("RetNet", "RetNet", {"heads": 2}, long=True, rate=False, slow=False, projects=True),
+    MixerCase("RetNet-one-head", "RetNet", {"heads": 1, "value_factor": 1}, rate=False, slow=False, projects=True),
 )
 
 # The rows whose mixers are linear and time-invariant: they have a kernel, matrices and a cache of their system.

@@ -54,7 +54,7 @@ def test_equals_transformers(dtype: torch.dtype, native_isa: str | None) -> None
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
 def test_weights_of_any_size(impl: str, dtype: torch.dtype, native_isa: str | None) -> None:
     """Of values whose weights differ by e^thousands, the heaviest is the mean: exactly."""
-    k = torch.tensor([-1e4, 1e4, 0.0, 2e4, -2e4, 3e38, -3e38], dtype=dtype)[None, :, None].requires_grad_()
+    k = torch.tensor([-1e4, 1e4, 0.0, 2e4, -2e4, 1e6, -1e6], dtype=dtype)[None, :, None].requires_grad_()
     v = torch.arange(1.0, 8.0, dtype=dtype)[None, :, None].requires_grad_()
     w, u = torch.tensor([-0.5], dtype=dtype), torch.zeros(1, dtype=dtype)
     y, state = wkv(k, v, w, u, impl=impl)

@@ -11,24 +11,29 @@ NOTHING = -1e38  # the logarithm of no weight: finite, so that differences of it
 def run(
     k: Tensor, v: Tensor, w: Tensor, u: Tensor, initial_state: Tensor | None, marks: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """y (batch, time, dim) and the final state (batch, 2, dim): a mean, and the logarithm of its weight."""
-    empty = torch.stack([torch.zeros_like(w), torch.full_like(w, NOTHING)])
-    state = empty.expand(len(k), 2, -1) if initial_state is None else initial_state
-    ys = []
+    """y (batch, time, dim) and the final state (batch, 2, dim): a mean m, and the logarithm L of its weight D eᵒ."""
+    if initial_state is None:
+        initial_state = torch.stack([torch.zeros_like(w), torch.full_like(w, NOTHING)]).expand(len(k), 2, -1)
+    m, L = initial_state.unbind(1)
+    o = L.detach()
+    D, ys = torch.exp(L - o), []
     for t, (k_t, v_t) in enumerate(zip(k.unbind(1), v.unbind(1), strict=True)):
-        before = state if marks is None else torch.where((marks[:, t] == BEGINS)[:, None, None], empty, state)
-        m, L = before.unbind(1)
-        y, _ = _add(m, L, k_t + u, v_t)
-        state = torch.stack(_add(m, L + w, k_t, v_t), 1)
         if marks is not None:
-            padding = marks[:, t] == PADDING
-            y, state = y.masked_fill(padding[:, None], 0), torch.where(padding[:, None, None], before, state)
+            begins = (marks[:, t] == BEGINS)[:, None]
+            m, o = m.masked_fill(begins, 0), o.masked_fill(begins, NOTHING)
+        y, *_ = _add(m, D, o, k_t + u, v_t)
+        after = _add(m, D, o + w, k_t, v_t)
+        if marks is not None:
+            padding = (marks[:, t] == PADDING)[:, None]
+            y = y.masked_fill(padding, 0)
+            after = (torch.where(padding, old, new) for old, new in zip((m, D, o), after, strict=True))
+        m, D, o = after
         ys.append(y)
-    return torch.stack(ys, 1) if ys else torch.zeros_like(v), state
+    return torch.stack(ys, 1) if ys else torch.zeros_like(v), torch.stack([m, o + D.log()], 1)
 
 
-def _add(m: Tensor, L: Tensor, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and the log-weight after v has entered with weight eˣ."""
-    # A share of e⁻⁸⁰ is nothing in every precision, and e⁸⁰ still has derivatives in every one.
-    L, x = torch.maximum(L, x - 80), torch.maximum(x, L - 80)
-    return torch.lerp(m, v, torch.sigmoid(x - L)), torch.logaddexp(L, x)
+def _add(m: Tensor, D: Tensor, o: Tensor, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean, its weight and the largest exponent after v has entered with weight eˣ."""
+    top = torch.maximum(o, x).detach()  # the result does not depend on it, only its rounding does
+    old, new = D * torch.exp(o - top), torch.exp(x - top)
+    return (old * m + new * v) / (old + new), old + new, top
