@@ -50,6 +50,16 @@ template <class Real> inline Shares<Vector<Real>> add(Mean<Real>& s, Vector<Real
     return shares;
 }
 
+// A sum over all positions that keeps what a rounding takes from it for the next term: the terms cancel, and are many.
+template <class V> struct Sum {
+    V sum = {}, lost = {};
+    void add(V x) {
+        const V term = x - lost, after = sum + term;
+        lost = (after - sum) - term;
+        sum = after;
+    }
+};
+
 // One row and N vectors of channels from c0, of which the last may be short.
 template <class Real, int N> struct Task {
     using V = Vector<Real>;
@@ -161,7 +171,8 @@ template <class Real, int N> struct Task {
     }
 
     void backward() const {
-        V dm[N] = {}, dL[N] = {}, dw[N] = {}, du[N] = {};  // dm, dL: gradients of the state after t that come from later positions
+        V dm[N] = {}, dL[N] = {};  // gradients of the state after t that come from later positions
+        Sum<V> dw[N], du[N];
         if (s.grad_final)
             for (int n = 0; n < N; ++n) {
                 dm[n] = read(in(s.grad_final, 2, 0), 1, n);
@@ -184,8 +195,8 @@ template <class Real, int N> struct Task {
                         dv = output.fresh * dy + state.fresh * dm[n];
                         dm[n] = output.old * dy + state.old * dm[n];
                         dL[n] = decayed - p;
-                        dw[n] += decayed;
-                        du[n] += p;
+                        dw[n].add(decayed);
+                        du[n].add(p);
                         if (marked == BEGINS) dm[n] = dL[n] = V{};
                     }
                     write(in(s.grad_k, s.length, t), n, dk);
@@ -194,8 +205,8 @@ template <class Real, int N> struct Task {
             }
         }
         for (int n = 0; n < N; ++n) {
-            write(in(s.grad_w, 1, 0), n, dw[n]);
-            write(in(s.grad_u, 1, 0), n, du[n]);
+            write(in(s.grad_w, 1, 0), n, dw[n].sum);
+            write(in(s.grad_u, 1, 0), n, du[n].sum);
             write(in(s.grad_initial, 2, 0), n, dm[n]);
             write(in(s.grad_initial, 2, 1), n, dL[n]);
         }

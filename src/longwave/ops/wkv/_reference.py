@@ -36,4 +36,4 @@ def _add(m: Tensor, D: Tensor, o: Tensor, x: Tensor, v: Tensor) -> tuple[Tensor,
     """The mean, its weight and the largest exponent after v has entered with weight eˣ."""
     top = torch.maximum(o, x).detach()  # the result does not depend on it, only its rounding does
     old, new = D * torch.exp(o - top), torch.exp(x - top)
-    return (old * m + new * v) / (old + new), old + new, top
+    return torch.lerp(m, v, new / (old + new)), old + new, top
