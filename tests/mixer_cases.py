@@ -38,7 +38,9 @@ class MixerCase:
 
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF", "RWKV", "RetNet") else precision.to_complex()
+        return (
+            precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF", "RWKV", "RetNet") else precision.to_complex()
+        )
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""

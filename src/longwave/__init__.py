@@ -45,7 +45,23 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, RWKV, S4, S4D, S5, Block, HiPPO, LMUCell, Mixer, RetNet
+    from longwave.layers import (
+        DSS,
+        LMU,
+        LRU,
+        LSSL,
+        MIXERS,
+        RTF,
+        RWKV,
+        S4,
+        S4D,
+        S5,
+        Block,
+        HiPPO,
+        LMUCell,
+        Mixer,
+        RetNet,
+    )
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

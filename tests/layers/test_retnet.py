@@ -13,7 +13,7 @@ from mixer_views import TOLERANCE, deviation, every_dtype, inputs, stepped
 
 
 def retention(layer: RetNet, x: Tensor, first: int = 0) -> Tensor:
-    """The paper's parallel form of one sequence (time, d_model), in complex numbers and float64, from position `first`."""
+    """The paper's parallel form of one sequence (time, d_model), in complex float64, from position `first`."""
     x, (heads, width) = x.double(), (layer.heads, layer.key_dim)
     time, pairs = len(x), width // 2
     weights = {name: getattr(layer, name).weight.double() for name in ("query", "key", "value", "gate", "output")}
@@ -49,13 +49,15 @@ def build(heads: int = 4, d_model: int = 16, dtype: torch.dtype = torch.float64,
 def test_equals_the_papers_parallel_form(heads: int, value_factor: int, time: int, dtype: torch.dtype) -> None:
     layer, x = build(heads, dtype=dtype, value_factor=value_factor), torch.randn(2, time, 16, dtype=dtype)
     want = torch.stack([retention(layer, row) for row in x])
-    bound = {torch.float32: 1e-4, torch.float64: 1e-10}[dtype]  # the norm of a head divides by what its scores cancel to
+    bound = {torch.float32: 1e-4, torch.float64: 1e-10}[
+        dtype
+    ]  # the norm of a head divides by what its scores cancel to
     assert deviation(layer(x), want) <= bound
 
 
 @torch.no_grad()
 def test_positions_are_relative_however_far_they_are() -> None:
-    """The absolute angles of the paper, begun at position 10⁶, give the same: to what a float64 angle of 10⁶ has left."""
+    """The absolute angles of the paper, begun at position 10⁶, give the same, to the rounding of such angles."""
     layer, x = build(), torch.randn(1, 200, 16, dtype=torch.float64)
     assert deviation(layer(x)[0], retention(layer, x[0], first=10**6)) <= 1e6 * 1e-14
 
@@ -64,7 +66,7 @@ def test_positions_are_relative_however_far_they_are() -> None:
 @torch.no_grad()
 @pytest.mark.usefixtures("unchecked")
 def test_slow_heads_do_not_drift(dtype: torch.dtype) -> None:
-    """γ = 1 − 2⁻²⁰ in the last of 16 heads: nothing is forgotten in 4,000 positions, and every view has the same angles."""
+    """γ = 1 − 2⁻²⁰ in the last of 16 heads: in 4,000 positions it forgets nothing, and every view has its angles."""
     layer = build(16, 32, dtype)
     x = torch.randn(1, 4000, 32, dtype=dtype)
     y, state = layer.prefill(x)

@@ -104,7 +104,10 @@ def test_a_new_network_is_the_identity_and_learns_in_every_parameter_after_a_few
 def test_a_backbone_tells_its_blocks_their_depth() -> None:
     backbone = Backbone(BackboneConfig(8, 3, mixer="RWKV", feedforward="rwkv"))
     for i, each in enumerate(backbone.blocks):
-        for part, other in ((each.mixer, RWKV(8, layer=i, layers=3)), (each.feedforward, RWKVChannelMix(8, layer=i, layers=3))):
+        for part, other in (
+            (each.mixer, RWKV(8, layer=i, layers=3)),
+            (each.feedforward, RWKVChannelMix(8, layer=i, layers=3)),
+        ):
             assert torch.equal(part.time_mix_key, other.time_mix_key)
     fixed = Backbone(BackboneConfig(8, 3, mixer="RWKV", mixer_options={"layer": 1, "layers": 9}))
     assert torch.equal(fixed.blocks[0].mixer.time_decay, RWKV(8, layer=1, layers=9).time_decay)
@@ -193,5 +196,5 @@ def test_mistakes_are_named() -> None:
         RWKVChannelMix(8, 0)
     with pytest.raises(ConfigError, match="feedforward has d_model=4 but mixer has d_model=8"):
         Block(RWKV(8), feedforward=RWKVChannelMix(4))
-    with pytest.raises(ConfigError, match="unknown feedforward 'rkwv' .did you mean 'rwkv'"):
+    with pytest.raises(ConfigError, match=r"unknown feedforward 'rkwv' .did you mean 'rwkv'"):
         Block(RWKV(8), feedforward="rkwv")

@@ -1,4 +1,4 @@
-"""RWKV's attention: its definition as a softmax, what transformers computes, weights of any size, packing by indices."""
+"""RWKV's attention: its definition as a softmax, what transformers computes, weights of any size, packing."""
 
 import pytest
 import torch

@@ -73,8 +73,6 @@ class Block(Mixer):
         for name, other in (("backward", backward), ("feedforward", feedforward)):
             if isinstance(other, Mixer) and other.d_model != mixer.d_model:
                 raise ConfigError(f"{name} has d_model={other.d_model} but mixer has d_model={mixer.d_model}")
-        if isinstance(feedforward, str):
-            feedforward = choose("feedforward", feedforward, FEEDFORWARDS)(mixer.d_model)
         make_norm = choose("norm", norm, NORMS)
         self.mixer = mixer
         self.backward_mixer = backward
@@ -82,7 +80,7 @@ class Block(Mixer):
         self.prenorm = prenorm
         self.norm = make_norm(self.d_model)
         self.dropout = TiedDropout(dropout)
-        self.feedforward = feedforward
+        self.feedforward = _network(feedforward, self.d_model)
         self.feedforward_norm = None if feedforward is None else make_norm(self.d_model)
 
     def initial_state(
@@ -109,19 +107,19 @@ class Block(Mixer):
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, State]:
-        mine, theirs = self._parts(state)
+        of_mixer, of_network = self._parts(state)
         how: dict[str, Any] = {"lengths": lengths, "reset": reset, "rate": rate}
-        y, mine = self.mixer.prefill(self._before(self.norm, x, lengths), mine, **how)
+        y, after = self.mixer.prefill(self._before(self.norm, x, lengths), of_mixer, **how)
         x = self._after(self.norm, x, y, lengths)
-        x, theirs = self._feed_forward(x, lengths, lambda net, z: net.prefill(z, theirs, **how))
-        return x, mine if theirs is None else BlockState(mine, theirs)
+        x, network_after = self._feed_forward(x, lengths, lambda net, z: net.prefill(z, of_network, **how))
+        return x, after if network_after is None else BlockState(after, network_after)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, State]:
-        mine, theirs = self._parts(state)
-        y, mine = self.mixer.step(self._before(self.norm, x_t), mine, rate=rate)
+        of_mixer, of_network = self._parts(state)
+        y, after = self.mixer.step(self._before(self.norm, x_t), of_mixer, rate=rate)
         x_t = self._after(self.norm, x_t, y)
-        x_t, theirs = self._feed_forward(x_t, None, lambda net, z: net.step(z, theirs, rate=rate))
-        return x_t, mine if theirs is None else BlockState(mine, theirs)
+        x_t, network_after = self._feed_forward(x_t, None, lambda net, z: net.step(z, of_network, rate=rate))
+        return x_t, after if network_after is None else BlockState(after, network_after)
 
     def _both_ways(self, z: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
         """The sum of the two mixers, each in its own direction."""
@@ -155,3 +153,10 @@ class Block(Mixer):
         """The sum of x and the branch's output y."""
         x = x + self.dropout(y)
         return x if self.prenorm else normalise(norm, x, lengths)
+
+
+def _network(feedforward: str | Mixer | None, d_model: int) -> nn.Module | None:
+    """The feed-forward network of that name, or the one given."""
+    if not isinstance(feedforward, str):
+        return feedforward
+    return choose("feedforward", feedforward, FEEDFORWARDS)(d_model)

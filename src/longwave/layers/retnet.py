@@ -1,4 +1,4 @@
-"""RetNet: attention without softmax, whose scores decay and turn with the distance, so that it is a linear recurrence."""
+"""RetNet: attention without softmax, whose scores decay and turn with the distance: a linear recurrence."""
 
 from typing import NamedTuple, final
 
@@ -9,7 +9,6 @@ from torch import nn
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_positive, check_state
-from longwave.layers.padding import real_positions
 from longwave.shapes import Float, Tensor
 
 CHUNK = 128  # positions that attend to one another directly; the rest comes through the state
@@ -71,7 +70,9 @@ class RetNet(Mixer):
         check_positive("heads", heads)
         check_positive("value_factor", value_factor)
         if d_model % (2 * heads):
-            raise ConfigError(f"heads={heads} must leave keys of even width: d_model={d_model} is no multiple of {2 * heads}")
+            raise ConfigError(
+                f"heads={heads} must leave keys of even width: d_model={d_model} is no multiple of {2 * heads}"
+            )
         self.heads, self.key_dim, self.value_dim = heads, d_model // heads, value_factor * d_model // heads
         values = value_factor * d_model
         self.query = nn.Linear(d_model, d_model, bias=False)
@@ -120,7 +121,9 @@ class RetNet(Mixer):
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of every head, (batch, heads, time, width), in the precision of the state."""
-        every = (linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value))
+        every = (
+            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
+        )
         q, k, v = (z.to(real_dtype(x.dtype)) for z in every)
         return q, k * self.key_dim**-0.5, v
 

@@ -49,7 +49,7 @@ def _forward(k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _backward(k: Tensor, v: Tensor, grad_y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *system, checkpoints = rest
-    grad_k, grad_v, grad_w, grad_u, grad_initial = gradients = _gradients(k, v, grad_y, *rest)
+    gradients = _gradients(k, v, grad_y, *rest)
     k, v, grad_y = plain(k), plain(v), plain(grad_y)
     system = [packed(x) for x in system]
     kernels().wkv_backward(
@@ -58,7 +58,7 @@ def _backward(k: Tensor, v: Tensor, grad_y: Tensor, *rest: Any) -> tuple[Tensor,
         *_view(k),
         *_view(v),
         *_view(grad_y),
-        *map(address, (*system, checkpoints, grad_k, grad_v, grad_w, grad_u, grad_initial)),
+        *map(address, (*system, checkpoints, *gradients)),
         torch.get_num_threads(),
     )
     return gradients
