@@ -71,7 +71,7 @@ def _outputs(k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return v.new_empty(v.shape), v.new_empty(batch, 2, dim), checkpoints
 
 
-def _gradients(k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, ...]:
+def _gradients(k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     """Those of w and u are still to be added up over the batch."""
     batch, _, dim = v.shape
     return *(v.new_empty(v.shape) for _ in "kv"), *(v.new_empty(batch, dim) for _ in "wu"), v.new_empty(batch, 2, dim)
