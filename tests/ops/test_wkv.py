@@ -94,6 +94,17 @@ def test_packing_by_indices_is_packing_by_resets_and_lengths(impl: str) -> None:
     assert not between.y[:, 2:4].any()
 
 
+@IMPLEMENTATIONS
+def test_no_gradient_reaches_the_sequence_before(impl: str) -> None:
+    leaves = [x.requires_grad_() for x in arguments(time=90)]
+    reset = torch.zeros(3, 90, dtype=torch.bool)
+    reset[:, 70] = True
+    y, state = wkv(*leaves, reset=reset, impl=impl)
+    dk, dv, dstate = torch.autograd.grad(y[:, 70:].sum() + state.sum(), [leaves[0], leaves[1], leaves[4]])
+    assert not any(gradient.any() for gradient in (dk[:, :70], dv[:, :70], dstate))
+    assert dk[:, 70:].any()
+
+
 def test_nothing_is_kept_for_a_backward_pass_that_cannot_come() -> None:
     k, v, w, u, _ = arguments()
     kept = torch.ops.longwave.wkv(k, v, w, u, None, None, True)[2]
