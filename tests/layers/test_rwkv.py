@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import RwkvConfig, RwkvModel
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
-from longwave.layers import RWKV, Block, BlockState, Mixer, RWKVChannelMix, map_state
+from longwave.layers import RWKV, S4D, Block, BlockState, Mixer, RWKVChannelMix, map_state
 from longwave.models import Backbone
 from longwave.models.backbone import BackboneConfig
 from mixer_views import TOLERANCE, deviation, every_dtype
@@ -168,6 +168,18 @@ def test_gradients_pass_through_both_states() -> None:
         return y, *after.mixer, *after.feedforward
 
     assert torch.autograd.gradcheck(run, (x, *state.mixer, *state.feedforward))
+
+
+def test_any_mixer_may_stand_in_the_place_of_the_network() -> None:
+    torch.manual_seed(0)
+    layer, x = Block(RWKV(8), feedforward=S4D(8, 4)).double(), torch.randn(2, 30, 8, dtype=torch.float64)
+    y, _ = layer.prefill(x)
+    torch.testing.assert_close(stepped(layer, x, layer.initial_state(2))[0], y)
+    torch.testing.assert_close(layer(x), x + layer.feedforward(layer.feedforward_norm(x)))  # a new RWKV adds nothing
+    assert {name.split(".")[0] for name in layer.slow_parameters()} == {"feedforward"}
+    both_ways = Block(S4D(8, 4), backward=S4D(8, 4))
+    with pytest.raises(UnsupportedError, match="bidirectional"):
+        Block(RWKV(8), feedforward=both_ways).prefill(x.float())
 
 
 def test_16_bits_and_autocast_keep_the_dtype() -> None:

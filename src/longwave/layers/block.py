@@ -76,7 +76,7 @@ class Block(Mixer):
         make_norm = choose("norm", norm, NORMS)
         self.mixer = mixer
         self.backward_mixer = backward
-        self.causal = mixer.causal and backward is None
+        self.causal = mixer.causal and backward is None and getattr(feedforward, "causal", True)
         self.prenorm = prenorm
         self.norm = make_norm(self.d_model)
         self.dropout = TiedDropout(dropout)
@@ -92,8 +92,9 @@ class Block(Mixer):
         return BlockState(state, self.feedforward.initial_state(batch_size, dtype=dtype, device=device))
 
     def slow_parameters(self) -> tuple[str, ...]:
-        mixers = {"mixer": self.mixer, "backward_mixer": self.backward_mixer}
-        return tuple(f"{name}.{slow}" for name, mixer in mixers.items() if mixer for slow in mixer.slow_parameters())
+        parts = {"mixer": self.mixer, "backward_mixer": self.backward_mixer, "feedforward": self.feedforward}
+        mixers = {name: part for name, part in parts.items() if isinstance(part, Mixer)}
+        return tuple(f"{name}.{slow}" for name, mixer in mixers.items() for slow in mixer.slow_parameters())
 
     def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
         z = self._before(self.norm, x, lengths)
