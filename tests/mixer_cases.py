@@ -14,8 +14,8 @@ WIDTH = 4
 class MixerCase:
     """A mixer and its options; ``long`` cases also run at the full length of 16,384.
 
-    ``rate=False``: it has none; ``slow=False``: no parameter of it sets a time scale; ``projects=True``: its recurrence
-    runs on linear maps of the input, which follow the dtype of the parameters and autocast.
+    ``projected``: what enters the system is a product in the precision of the layer, so that is how exact states are.
+    ``rate=False``: it has none; ``slow=False``: no parameter of it sets a time scale.
     """
 
     id: str
@@ -24,7 +24,7 @@ class MixerCase:
     long: bool = False
     rate: bool = True
     slow: bool = True
-    projects: bool = False
+    projected: bool = False
 
     @property
     def by_fft(self) -> bool:
@@ -114,7 +114,7 @@ MIXER_CASES = (
         long=True,
         rate=False,
         slow=False,
-        projects=True,
+        projected=True,
     ),
     MixerCase(
         "RWKV-wide",
@@ -122,10 +122,10 @@ MIXER_CASES = (
         {"d_attention": 6, "layer": 1, "layers": 3, "zero_init": False},
         rate=False,
         slow=False,
-        projects=True,
+        projected=True,
     ),
-    MixerCase("RetNet", "RetNet", {"heads": 2}, long=True, rate=False, slow=False, projects=True),
-    MixerCase("RetNet-one-head", "RetNet", {"heads": 1, "value_factor": 1}, rate=False, slow=False, projects=True),
+    MixerCase("RetNet", "RetNet", {"heads": 2}, long=True, rate=False, slow=False, projected=True),
+    MixerCase("RetNet-one-head", "RetNet", {"heads": 1, "value_factor": 1}, rate=False, slow=False, projected=True),
 )
 
 # The rows whose mixers are linear and time-invariant: they have a kernel, matrices and a cache of their system.
