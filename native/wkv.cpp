@@ -13,7 +13,8 @@
 //     q = dm' (v - m) s (1 - s),   dm = (1 - s) dm',   dv = s dm',   dx = q + s dL',   dL = (1 - s) dL' - q
 //
 // A task is one row and TILE vectors of channels. The forward pass leaves a checkpoint at the beginning of each chunk of
-// positions, and the backward pass recomputes m and both shares of a chunk from it.
+// positions, and the backward pass recomputes m and both shares of a chunk from it. A value that begins a sequence takes all
+// of the mean; the share before it is zero, and with it all gradients that would go there.
 #include <algorithm>
 #include <cmath>
 
@@ -197,7 +198,6 @@ template <class Real, int N> struct Task {
                         dL[n] = decayed - p;
                         dw[n].add(decayed);
                         du[n].add(p);
-                        if (marked == BEGINS) dm[n] = dL[n] = V{};
                     }
                     write(in(s.grad_k, s.length, t), n, dk);
                     write(in(s.grad_v, s.length, t), n, dv);
