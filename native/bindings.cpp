@@ -35,7 +35,8 @@ namespace {
             ISA::selective_scan<float>, ISA::selective_scan<double>,                                       \
             ISA::selective_scan_backward<float>, ISA::selective_scan_backward<double>,                     \
             ISA::short_conv<float>, ISA::short_conv<double>, ISA::short_conv_backward<float>,              \
-            ISA::short_conv_backward<double>                                                               \
+            ISA::short_conv_backward<double>, ISA::wkv<float>, ISA::wkv<double>,                           \
+            ISA::wkv_backward<float>, ISA::wkv_backward<double>                                            \
     }
 
 // The sets this processor can run, best first.
@@ -176,6 +177,19 @@ struct ConvCall {
         const auto out = [&](int i) { return at<T>(outputs[i]); };
         return {sizes[0], sizes[1], sizes[2], sizes[3], silu, view<T>(x, x_strides), view<T>(grad_y, grad_y_strides), in(0), in(1),
                 in(2), in(3), at<const uint8_t>(inputs[4]), out(0), out(1), out(2), out(3), threads};
+    }
+};
+
+struct WKVCall {
+    int64_t batch, length, dim;
+    Address k, v, grad_y, w, u, initial, grad_final, marks, y, final, checkpoints, grad_k, grad_v, grad_w, grad_u, grad_initial;
+    Strides k_strides, v_strides, grad_y_strides;
+    int threads;
+
+    template <class T> WKV<T> as() const {
+        return {batch, length, dim, view<T>(k, k_strides), view<T>(v, v_strides), view<T>(grad_y, grad_y_strides), at<const T>(w),
+                at<const T>(u), at<const T>(initial), at<const T>(grad_final), at<const uint8_t>(marks), at<T>(y), at<T>(final),
+                at<T>(checkpoints), at<T>(grad_k), at<T>(grad_v), at<T>(grad_w), at<T>(grad_u), at<T>(grad_initial), threads};
     }
 };
 
@@ -341,7 +355,23 @@ NB_MODULE(_native, m) {
     m.attr("SELECTIVE_SCAN_CHUNK") = SELECTIVE_SCAN_CHUNK;
     m.attr("SELECTIVE_SCAN_TILE") = SELECTIVE_SCAN_TILE;
     m.attr("SELECTIVE_SCAN_STRIP") = SELECTIVE_SCAN_STRIP;
+    m.def("wkv", [](int64_t batch, int64_t length, int64_t dim, bool is_double, Address k, Strides sk, Address v, Strides sv, Address w,
+                    Address u, Address initial, Address marks, Address y, Address final, Address checkpoints, int threads) {
+        const WKVCall call{batch, length, dim, k, v, 0, w, u, initial, 0, marks, y, final, checkpoints, 0, 0, 0, 0, 0, sk, sv, {}, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.wkv_f64(call.as<double>()) : active.wkv_f32(call.as<float>());
+    });
+    m.def("wkv_backward",
+          [](int64_t batch, int64_t length, int64_t dim, bool is_double, Address k, Strides sk, Address v, Strides sv, Address grad_y,
+             Strides sg, Address w, Address u, Address grad_final, Address marks, Address checkpoints, Address grad_k, Address grad_v,
+             Address grad_w, Address grad_u, Address grad_initial, int threads) {
+              const WKVCall call{batch, length, dim, k, v, grad_y, w, u, 0, grad_final, marks, 0, 0, checkpoints, grad_k, grad_v, grad_w,
+                                 grad_u, grad_initial, sk, sv, sg, threads};
+              nb::gil_scoped_release release;
+              is_double ? active.wkv_backward_f64(call.as<double>()) : active.wkv_backward_f32(call.as<float>());
+          });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;
+    m.attr("WKV_CHUNK") = WKV_CHUNK;
 }

@@ -152,6 +152,22 @@ template <class T> struct ShortConv {
     T *grad_weight, *grad_bias;     // (batch, dim, width), (batch, dim): the gradients of each row
     int threads;
 };
+// The state is (batch, 2, dim): a weighted mean and the logarithm of its weight.
+template <class T> struct WKV {
+    int64_t batch, length, dim;
+    View<const T> k, v, grad_y;
+    const T *w, *u;        // (dim,), contiguous
+    const T* initial;      // or null; read by the forward pass, and then in the checkpoints
+    const T* grad_final;   // or null
+    const uint8_t* marks;  // (batch, length), contiguous, or null
+    T *y, *final;          // written by the forward pass; y is (batch, length, dim), contiguous
+    T* checkpoints;        // (batch, chunks, 3, dim): states at the beginning of each WKV_CHUNK positions; or null
+    T *grad_k, *grad_v;    // (batch, length, dim), contiguous
+    T *grad_w, *grad_u;    // (batch, dim): still to be added up over the batch
+    T* grad_initial;
+    int threads;
+};
+constexpr int WKV_CHUNK = 64;
 
 struct Kernels {
     const char* isa;
@@ -188,6 +204,10 @@ struct Kernels {
     void (*short_conv_f64)(const ShortConv<double>&);
     void (*short_conv_backward_f32)(const ShortConv<float>&);
     void (*short_conv_backward_f64)(const ShortConv<double>&);
+    void (*wkv_f32)(const WKV<float>&);
+    void (*wkv_f64)(const WKV<double>&);
+    void (*wkv_backward_f32)(const WKV<float>&);
+    void (*wkv_backward_f64)(const WKV<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -210,6 +230,8 @@ struct Kernels {
     template <class T> void selective_scan_backward(const SelectiveScan<T>&);                      \
     template <class T> void short_conv(const ShortConv<T>&);                                       \
     template <class T> void short_conv_backward(const ShortConv<T>&);                              \
+    template <class T> void wkv(const WKV<T>&);                                                    \
+    template <class T> void wkv_backward(const WKV<T>&);                                           \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

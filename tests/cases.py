@@ -26,6 +26,7 @@ IMPLEMENTATIONS = {
     "long_conv": ("reference", "cpu"),
     "selective_scan": ("reference", "cpu"),
     "short_conv": ("reference", "cpu"),
+    "wkv": ("reference", "cpu"),
 }
 NATIVE = (
     "linear_scan",
@@ -37,6 +38,7 @@ NATIVE = (
     "cauchy",
     "selective_scan",
     "short_conv",
+    "wkv",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -191,6 +193,14 @@ CASES = {
         Case("seq-idx", _sizes(2, 131, 5, 4), ("seq_idx",), SILU),
         Case("seq-idx-7-taps", _sizes(2, 70, 5, 7), ("seq_idx",), SILU),
         Case("seq-idx-one-tap", _sizes(2, 19, 5, 1), ("seq_idx",), SILU),
+    ),
+    # chunks of 64 positions, tasks of one or two vectors of 2 to 16 channels
+    "wkv": (
+        *(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 64, 65)),
+        *(Case(f"{d}-channels", _sizes(2, 19, d)) for d in (1, 8, 16, 33, 70)),
+        Case("reset", _sizes(3, 97, 5), ("reset",)),
+        Case("lengths", _sizes(4, 97, 9), ("lengths",)),
+        Case("reset-lengths", _sizes(4, 97, 9), ("reset", "lengths")),
     ),
 }
 

@@ -31,9 +31,15 @@ class MixerCase:
         """Whether sequences are convolved by FFT, which rounds relative to the whole row."""
         return self.mixer == "RTF"
 
+    @property
+    def size_option(self) -> str:
+        """The name of an option that is a size."""
+        return {"RWKV": "d_attention", "RetNet": "heads"}.get(self.mixer, "d_state")
+
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF", "Mamba") else precision.to_complex()
+        real = ("LMU", "LMUCell", "LSSL", "RTF", "Mamba", "RWKV", "RetNet")
+        return precision if self.mixer in real else precision.to_complex()
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
@@ -115,6 +121,25 @@ MIXER_CASES = (
         rate=False,
         projected=True,
     ),
+    MixerCase(
+        "RWKV",
+        "RWKV",
+        {"layer": 1, "layers": 2, "zero_init": False},
+        long=True,
+        rate=False,
+        slow=False,
+        projected=True,
+    ),
+    MixerCase(
+        "RWKV-wide",
+        "RWKV",
+        {"d_attention": 6, "layer": 1, "layers": 3, "zero_init": False},
+        rate=False,
+        slow=False,
+        projected=True,
+    ),
+    MixerCase("RetNet", "RetNet", {"heads": 2}, long=True, rate=False, slow=False, projected=True),
+    MixerCase("RetNet-one-head", "RetNet", {"heads": 1, "value_factor": 1}, rate=False, slow=False, projected=True),
 )
 
 # The rows whose mixers are linear and time-invariant: they have a kernel, matrices and a cache of their system.

@@ -118,6 +118,37 @@ def _path(row: int, time: int, **ends: Tensor) -> Iterator[tuple[int, bool]]:
         yield t, "reset" in ends and bool(ends["reset"][row, t])
 
 
+def wkv(
+    k: Tensor,
+    v: Tensor,
+    w: Tensor,
+    u: Tensor,
+    initial_state: Tensor,
+    reset: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    # As published: numerator and denominator, both divided by the exponential of the largest exponent.
+    (mean, exponent), ys = initial_state.unbind(1), []
+    state = (mean, torch.ones_like(mean), exponent)
+    for t in range(v.shape[1]):
+        if reset is not None:
+            fresh = (reset[:, t] & (lengths is None or t < lengths))[:, None]
+            state = tuple(torch.where(fresh, x, s) for x, s in zip((0.0, 0.0, -1e30), state, strict=True))
+        numerator, denominator, exponent = state
+        top = torch.maximum(exponent, k[:, t] + u)
+        old, new = torch.exp(exponent - top), torch.exp(k[:, t] + u - top)
+        y = (old * numerator + new * v[:, t]) / (old * denominator + new)
+        top = torch.maximum(exponent + w, k[:, t])
+        old, new = torch.exp(exponent + w - top), torch.exp(k[:, t] - top)
+        after = (old * numerator + new * v[:, t], old * denominator + new, top)
+        inside = torch.ones(len(v), 1, dtype=torch.bool) if lengths is None else (t < lengths)[:, None]
+        state = tuple(torch.where(inside, new, old) for new, old in zip(after, state, strict=True))
+        ys.append(torch.where(inside, y, 0))
+    numerator, denominator, exponent = state
+    final = torch.stack([numerator / denominator, exponent + denominator.log()], 1)
+    return (torch.stack(ys, 1) if ys else 0 * v + 0 * k * (w + u)), final
+
+
 def cauchy(v: Tensor, omega: Tensor, w: Tensor) -> Tensor:
     sums = torch.zeros(*v.shape[:2], len(omega), dtype=v.dtype)
     for n in range(w.shape[1]):

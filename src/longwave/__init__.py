@@ -19,6 +19,8 @@ _PUBLIC = {
     "RTF": "layers",
     "LRU": "layers",
     "Mamba": "layers",
+    "RetNet": "layers",
+    "RWKV": "layers",
     "LSSL": "layers",
     "LMU": "layers",
     "LMUCell": "layers",
@@ -44,7 +46,24 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mamba, Mixer
+    from longwave.layers import (
+        DSS,
+        LMU,
+        LRU,
+        LSSL,
+        MIXERS,
+        RTF,
+        RWKV,
+        S4,
+        S4D,
+        S5,
+        Block,
+        HiPPO,
+        LMUCell,
+        Mamba,
+        Mixer,
+        RetNet,
+    )
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

@@ -180,7 +180,7 @@ def test_mistakes_are_named(case: MixerCase) -> None:
         (ConfigError, r"rate=0", lambda: layer(x, rate=0)),
         (ConfigError, r"rate=-1.0", lambda: layer.step(x[:, 0], state, rate=-1.0)),
         (ConfigError, r"d_model=0", lambda: MIXERS[case.mixer](0)),
-        (ConfigError, r"d_state=-2", lambda: MIXERS[case.mixer](4, d_state=-2)),
+        (ConfigError, rf"{case.size_option}=-2", lambda: MIXERS[case.mixer](4, **{case.size_option: -2})),
     ]
     if isinstance(layer, LTIMixer):  # which have a readout
         mistakes += [

@@ -19,7 +19,7 @@ from longwave.testing import assert_matches, error_budget
 every_row = pytest.mark.parametrize(
     ("op", "impl", "native_isa", "case", "dtype"), rows(*DTYPES), indirect=["native_isa"]
 )
-RECURRENCES = ("linear_scan", "diagonal_ssm", "selective_scan", "short_conv")
+RECURRENCES = ("linear_scan", "diagonal_ssm", "selective_scan", "short_conv", "wkv")
 REAL_OF_COMPLEX = ("vandermonde", "block_tables")  # whose results are real, in the precision of the last argument
 
 
@@ -34,6 +34,7 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "block_scan": ("u",),
         "selective_scan": ("u", "delta", "z", "B", "C"),
         "short_conv": ("x",),
+        "wkv": ("k", "v"),
     }.get(op, ())
 
     def cast(name: str, x: Tensor) -> Tensor:
@@ -142,9 +143,10 @@ def test_dtypes_of_the_results(op: str, dtype: torch.dtype) -> None:
         assert out[1].real.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-@pytest.mark.parametrize("op", RECURRENCES)
+@pytest.mark.parametrize(
+    ("op", "is_complex"), [(op, kind) for op in RECURRENCES for kind in (True, False) if not kind or op != "wkv"]
+)
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
-@pytest.mark.parametrize("is_complex", (True, False))
 def test_gradcheck(op: str, impl: str, is_complex: bool) -> None:
     case = Case("", {"batch": 2, "time": 19, "dim": 2, "modes": 2, "is_complex": is_complex}, ("reset", "lengths"))
     inputs = case.inputs(op)
@@ -174,7 +176,7 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
     tensors, options = Case("", {"batch": 3, "time": 300, "dim": 5, "modes": 2}).inputs(op)
-    sequence = {"linear_scan": "b", "short_conv": "x"}.get(op, "u")
+    sequence = {"linear_scan": "b", "short_conv": "x", "wkv": "k"}.get(op, "u")
     before = call(op, tensors, options, impl=impl)[0]
     changed = tensors[sequence].clone()
     changed[1, 123] += 1
@@ -232,7 +234,12 @@ def test_opcheck(op: str, with_ends: bool) -> None:
     leaves = [x.requires_grad_() for x in tensors.values()]
     ends = [options.get("reset"), options.get("lengths")]
     marks = position_marks(op, 2, 19, *ends)
-    rest = {"linear_scan": [*ends, False], "selective_scan": [True, marks, True], "short_conv": [True, marks]}
+    rest = {
+        "linear_scan": [*ends, False],
+        "selective_scan": [True, marks, True],
+        "short_conv": [True, marks],
+        "wkv": [marks, True],
+    }
     torch.library.opcheck(getattr(torch.ops.longwave, op).default, (*leaves, *rest.get(op, [*ends, True])))
 
 

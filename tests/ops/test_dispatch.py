@@ -18,6 +18,7 @@ from longwave.ops import (
     selective_scan,
     short_conv,
     vandermonde,
+    wkv,
 )
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
@@ -111,6 +112,15 @@ def test_explicit_implementations_never_fall_back() -> None:
         (short_conv, (U, K), {"reset": torch.zeros(2, 5)}, "torch.bool"),
         (long_conv, (U, K[:2]), {}, r"k has shape \(2, 7\)"),
         (long_conv, (U, K.to(torch.complex64)), {}, "real"),
+        (wkv, (U[0], U[0], D, D), {}, r"v has shape \(5, 3\)"),
+        (wkv, (U[:, :4], U, D, D), {}, r"k has shape \(2, 4, 3\)"),
+        (wkv, (U, U, D[:2], D), {}, r"w has shape \(2,\)"),
+        (wkv, (U, U, D, D[:2]), {}, r"u has shape \(2,\)"),
+        (wkv, (U, U, D, D, torch.zeros(2, 3)), {}, r"mean and log-weight, dim"),
+        (wkv, (U.to(torch.complex64), U, D, D), {}, "k is torch.complex64; expected a real"),
+        (wkv, (U, U, D.to("meta"), D), {}, "different devices"),
+        (wkv, (U, U, D, D), {"lengths": torch.tensor([1, 6])}, r"1\.\.6; expected 0\.\.5"),
+        (wkv, (U, U, D, D), {"lengths": torch.tensor([1, 5]), "seq_idx": torch.zeros(2, 5).long()}, "leave out"),
     ],
 )
 def test_bad_arguments(function: Any, args: tuple[Any, ...], options: dict[str, Any], message: str) -> None:

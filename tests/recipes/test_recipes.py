@@ -1,6 +1,7 @@
 """Every recipe trains, measures what it says it measures, and can be started by name with small settings."""
 
 import inspect
+import itertools
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from longwave.cli import main
 from longwave.recipes import RECIPES, load_presets, load_recipe
 from longwave.recipes.copying import CopyingConfig
 from longwave.recipes.fsdd import FSDDConfig
+from longwave.recipes.parity import ParityConfig
 from longwave.recipes.ucr import PRESETS, UCRConfig
 
 SMALL = "--model.d_model 4 --model.n_layers 1 --model.mixer.d_state 4 --trainer.epochs 1 --trainer.accelerator cpu"
@@ -67,11 +69,27 @@ def test_copying_and_delay_have_an_answer_at_every_position(tmp_path):
     assert delayed["test_loss"] > 0
 
 
+def test_tasks_of_selection_are_measured_at_their_lengths(tmp_path):
+    few = "--model.mixer LRU --data.train_samples 20 --data.test_samples 10 --data.held_out 5 --trainer.batch_size 10"
+    induced = train(f"induction_heads {few} --data.length 9 --data.test_lengths [5,20000]", tmp_path / "a")
+    assert {name for name in induced if name.endswith("accuracy")} == {
+        f"{part}_accuracy" for part in ("held_out", "test", "length_5", "length_20000")
+    }
+    assert induced["length_20000_samples"] == 10
+    copied = train(f"selective_copying {few} --data.length 20", tmp_path / "b")
+    assert 0 <= copied["test_accuracy"] <= 1
+    counted = train(f"parity {few} --data.length 5 --data.test_length 20", tmp_path / "c")
+    assert 0 <= counted["longer_accuracy"] <= 1
+
+
 def test_the_parts_of_a_synthetic_task_differ():
     parts = CopyingConfig(train_samples=8, held_out=8, test_samples=8).load(None)
     drawn = [part.x[:, :16] for part in (parts.train, parts.held_out, parts.test)]
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[1], drawn[2])
+    parts = ParityConfig(train_samples=8, held_out=8, test_samples=8).load(None)
+    drawn = [part.x[:, :40] for part in (parts.train, parts.held_out, parts.test, parts.resampled["longer"].samples)]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
 
 
 @pytest.mark.parametrize(

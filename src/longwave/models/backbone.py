@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from longwave.errors import ConfigError, ShapeError
-from longwave.layers import MIXERS, Block, Mixer
+from longwave.layers import MIXERS, Block, Mixer, RWKVChannelMix
 from longwave.layers.base import LTIMixer, State
 from longwave.layers.checks import check_positive
 from longwave.layers.norms import NORMS, normalise
@@ -28,7 +28,7 @@ class BackboneConfig:
         norm: ``"layer"``, ``"rms"`` or ``"batch"``.
         prenorm: normalise before each branch, and once more at the end; otherwise after each sum.
         dropout: probability that a channel is zeroed, in every branch.
-        feedforward: None, ``"mlp"`` or ``"glu"``.
+        feedforward: None, ``"mlp"``, ``"glu"`` or ``"rwkv"``.
         bidirectional: give every block a second mixer that runs backwards; such a model does not stream.
     """
 
@@ -62,7 +62,7 @@ class Backbone(Mixer):
         super().__init__(config.d_model)
         check_positive("n_layers", config.n_layers)
         self.config = config
-        self.blocks = nn.ModuleList(_block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(_block(config, i) for i in range(config.n_layers))
         self.norm = choose("norm", config.norm, NORMS)(config.d_model) if config.prenorm else None
         self.causal = not config.bidirectional
 
@@ -115,24 +115,28 @@ class Backbone(Mixer):
         return list(zip(blocks, state, strict=True))
 
 
-def _block(config: BackboneConfig) -> Block:
+def _block(config: BackboneConfig, i: int) -> Block:
+    feedforward: str | Mixer | None = config.feedforward
+    if feedforward == "rwkv":  # whose initialisation depends on the depth
+        feedforward = RWKVChannelMix(config.d_model, layer=i, layers=config.n_layers)
     return Block(
-        _mixer(config),
+        _mixer(config, i),
         norm=config.norm,
         prenorm=config.prenorm,
         dropout=config.dropout,
-        feedforward=config.feedforward,
-        backward=_mixer(config) if config.bidirectional else None,
+        feedforward=feedforward,
+        backward=_mixer(config, i) if config.bidirectional else None,
     )
 
 
-def _mixer(config: BackboneConfig) -> Mixer:
-    """A mixer as configured; a misspelt option is answered with the nearest one."""
+def _mixer(config: BackboneConfig, i: int) -> Mixer:
+    """The mixer of block i; a misspelt option is answered with the nearest one."""
     mixer = choose("mixer", config.mixer, MIXERS)
     options = {name: name for name in inspect.signature(mixer).parameters if name != "d_model"}
     for name in config.mixer_options:
         choose(f"option of {config.mixer}", name, options)
+    place = {name: at for name, at in {"layer": i, "layers": config.n_layers}.items() if name in options}
     try:
-        return mixer(config.d_model, **config.mixer_options)
+        return mixer(config.d_model, **{**place, **config.mixer_options})
     except TypeError as error:
         raise ConfigError(f"{config.mixer} cannot take mixer_options={config.mixer_options}: {error}") from error

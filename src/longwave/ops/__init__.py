@@ -15,8 +15,10 @@ from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
 from longwave.ops.short_conv._api import ShortConv, short_conv
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
+from longwave.ops.wkv._api import WKV, wkv
 
 __all__ = [
+    "WKV",
     "BlockScan",
     "BlockTables",
     "Cauchy",
@@ -41,4 +43,5 @@ __all__ = [
     "selective_scan",
     "short_conv",
     "vandermonde",
+    "wkv",
 ]

@@ -18,6 +18,9 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "files": "classify, or estimate numbers, from data of your own: wav files or arrays",
         "copying": "repeat symbols that were shown long before (synthetic)",
         "delay": "give the input back after a delay, at every step (synthetic)",
+        "induction_heads": "find what followed a marker when it came before, at any length (synthetic)",
+        "selective_copying": "repeat symbols that were scattered among blanks (synthetic)",
+        "parity": "count modulo two, beyond the lengths of training (synthetic)",
     },
 )
 

@@ -29,6 +29,8 @@ __all__ = ["Experiment", "Outcome", "Parts", "Resampled", "TaskConfig", "build",
 
 _log = logging.getLogger(__name__)
 
+POSITIONS = 2**21  # of a batch that is measured, all rows together
+
 History = list[dict[str, int | float]]
 
 
@@ -202,7 +204,8 @@ def measure(model: Head[Any], parts: Parts) -> dict[str, dict[str, int | float]]
     measured = {part: Resampled(samples, 1.0) for part, samples in there.items() if samples is not None}
     results: dict[str, dict[str, int | float]] = {}
     for part, (samples, rate) in {**measured, **parts.resampled}.items():
-        figures = evaluate(model, samples, _objective(samples), rate=rate)
+        batch_size = max(1, min(100, POSITIONS // samples.longest))
+        figures = evaluate(model, samples, _objective(samples), batch_size=batch_size, rate=rate)
         results[part] = {**figures, "samples": len(samples)}
         said = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         _log.info("%s: %s on %d sequences", part.replace("_", " "), said, len(samples))

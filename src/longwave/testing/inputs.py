@@ -120,6 +120,14 @@ def make_inputs(
             "bias": normal(dim, kind=False),
             "initial_state": normal(batch, dim, modes - 1, kind=False),
         }
+    elif op == "wkv":
+        tensors = {
+            "k": 2 * normal(batch, time, dim, kind=False),
+            "v": normal(batch, time, dim, kind=False),
+            "w": -normal(dim, kind=False).exp(),
+            "u": normal(dim, kind=False),
+            "initial_state": normal(batch, 2, dim, kind=False),
+        }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}
     elif op == "long_conv":

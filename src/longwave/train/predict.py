@@ -15,6 +15,8 @@ from longwave.train.objectives import OBJECTIVES
 
 __all__ = ["evaluate", "predict"]
 
+CHUNK = 16384  # longer sequences are taken in by chunks, from state to state: their memory is that of one chunk
+
 
 @torch.no_grad()
 def predict(
@@ -73,7 +75,14 @@ def _forward(model: Head[Any], batch: Batch, rate: float) -> Tensor:
     model.eval()
     device = next(model.parameters()).device
     lengths = None if batch.lengths is None else batch.lengths.to(device)
-    return model(batch.x.to(device), lengths=lengths, rate=rate)
+    if batch.x.shape[1] <= CHUNK or not model.backbone.causal:
+        return model(batch.x.to(device), lengths=lengths, rate=rate)
+    outputs, state = [], None
+    for start in range(0, batch.x.shape[1], CHUNK):
+        here = None if lengths is None else (lengths - start).clamp(0, min(CHUNK, batch.x.shape[1] - start))
+        chunk, state = model.prefill(batch.x[:, start : start + CHUNK].to(device), state, lengths=here, rate=rate)
+        outputs.append(chunk)
+    return outputs[-1] if outputs[-1].ndim == 2 else torch.cat(outputs, 1)
 
 
 def _without_padding(outputs: Tensor, lengths: Tensor | None) -> Tensor:
