@@ -17,6 +17,7 @@ namespace nb = nanobind;
 using namespace longwave;
 using Address = uintptr_t;
 using Strides = std::array<int64_t, 3>;
+using HeadStrides = std::array<int64_t, 4>;
 
 namespace {
 
@@ -27,7 +28,8 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
-            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward                                     \
+            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward, ISA::ssd<float>, ISA::ssd<double>, \
+            ISA::ssd_backward<float>, ISA::ssd_backward<double>                                            \
     }
 
 // The sets this processor can run, best first.
@@ -57,6 +59,8 @@ void use(const std::string& isa) {
 
 template <class T> T* at(Address a) { return reinterpret_cast<T*>(a); }
 template <class T> View<const T> view(Address a, const Strides& s) { return {at<const T>(a), s[0], s[1], s[2]}; }
+
+template <class T> Heads<const T> heads_view(Address a, const HeadStrides& s) { return {at<const T>(a), s[0], s[1], s[2], s[3]}; }
 
 struct ScanCall {
     int64_t batch, length, dim;
@@ -109,6 +113,22 @@ struct BlockCall {
     template <class T> BlockScan<T> as() const {
         return {dim, batch, blocks, state, reverse, at<const double>(matrix), at<const T>(in), at<T>(out), in_stride, out_stride,
                 at<const double>(initial), at<double>(final), at<const uint8_t>(fresh), threads};
+    }
+};
+
+struct SSDCall {
+    std::array<int64_t, 7> sizes;  // batch, length, heads, groups, dim, state, chunk
+    Address x, b, c, grad_y;
+    HeadStrides x_strides, b_strides, c_strides, grad_y_strides;
+    Address a, w, d, initial, grad_final, marks, y, final, checkpoints, slopes, grad_a, grad_w, grad_b, grad_c, grad_d;
+    int threads;
+
+    template <class T> SSD<T> as() const {
+        const auto& n = sizes;
+        return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], heads_view<T>(x, x_strides), heads_view<T>(b, b_strides),
+                heads_view<T>(c, c_strides), heads_view<T>(grad_y, grad_y_strides), at<const T>(a), at<const T>(w), at<const T>(d),
+                at<const T>(initial), at<const T>(grad_final), at<const uint8_t>(marks), at<T>(y), at<T>(final), at<T>(checkpoints),
+                at<T>(slopes), at<T>(grad_a), at<T>(grad_w), at<T>(grad_b), at<T>(grad_c), at<T>(grad_d), threads};
     }
 };
 
@@ -221,6 +241,24 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         active.cauchy_backward(call);
     });
+    m.def("ssd", [](std::array<int64_t, 7> sizes, bool is_double, Address x, HeadStrides sx, Address b, HeadStrides sb, Address c,
+                    HeadStrides sc, Address a, Address w, Address d, Address initial, Address marks, Address y, Address final,
+                    Address checkpoints, int threads) {
+        const SSDCall call{sizes, x, b, c, 0, sx, sb, sc, {}, a, w, d, initial, 0, marks, y, final, checkpoints, 0, 0, 0, 0, 0, 0,
+                           threads};
+        nb::gil_scoped_release release;
+        is_double ? active.ssd_f64(call.as<double>()) : active.ssd_f32(call.as<float>());
+    });
+    m.def("ssd_backward",
+          [](std::array<int64_t, 7> sizes, bool is_double, Address x, HeadStrides sx, Address b, HeadStrides sb, Address c,
+             HeadStrides sc, Address grad_y, HeadStrides sg, Address a, Address w, Address d, Address grad_final, Address marks,
+             Address checkpoints, Address slopes, Address grad_x, Address grad_initial, Address grad_a, Address grad_w,
+             Address grad_b, Address grad_c, Address grad_d, int threads) {
+              const SSDCall call{sizes, x, b, c, grad_y, sx, sb, sc, sg, a, w, d, 0, grad_final, marks, grad_x, grad_initial,
+                                 checkpoints, slopes, grad_a, grad_w, grad_b, grad_c, grad_d, threads};
+              nb::gil_scoped_release release;
+              is_double ? active.ssd_backward_f64(call.as<double>()) : active.ssd_backward_f32(call.as<float>());
+          });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;

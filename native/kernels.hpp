@@ -13,6 +13,12 @@ template <class T> struct View {
 // What a position is to a recurrence, as src/longwave/ops/_marks.py has it: padding leaves the state as it is.
 enum Mark : uint8_t { GOES_ON = 0, BEGINS = 1, PADDING = 2 };
 
+// A (batch, time, heads, dim) tensor with any strides.
+template <class T> struct Heads {
+    T* data;
+    int64_t batch, time, head, dim;
+};
+
 template <class T> struct LinearScan {
     int64_t batch, length, dim;
     bool is_complex, reverse;
@@ -95,6 +101,23 @@ struct Cauchy {
     int threads;
 };
 
+template <class T> struct SSD {
+    int64_t batch, length, heads, groups, dim, state, chunk;
+    Heads<const T> x, b, c, grad_y;  // b and c have groups for heads, and state for dim
+    const T *a, *w;                  // (batch, length, heads), contiguous; w, the weight of x, or null
+    const T* d;                      // (heads, dim), or null
+    const T* initial;                // (batch, heads, state, dim), or null
+    const T* grad_final;             // (batch, heads, state, dim), or null
+    const uint8_t* marks;            // (batch, length) of Mark, or null
+    T* y;                            // (batch, length, heads, dim), contiguous: y, or the gradient of x
+    T* final;                        // (batch, heads, state, dim): final state, or the gradient of the initial state
+    T *checkpoints, *slopes;         // (batch, heads, chunks, state, dim): states before, gradients of those after; or null
+    T *grad_a, *grad_w;              // (batch, length, heads)
+    T *grad_b, *grad_c;              // (batch, length, groups, state)
+    T* grad_d;                       // (batch, chunks, heads, dim), or null
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -116,6 +139,10 @@ struct Kernels {
     void (*block_scan_f64)(const BlockScan<double>&);
     void (*cauchy)(const Cauchy&);
     void (*cauchy_backward)(const Cauchy&);
+    void (*ssd_f32)(const SSD<float>&);
+    void (*ssd_f64)(const SSD<double>&);
+    void (*ssd_backward_f32)(const SSD<float>&);
+    void (*ssd_backward_f64)(const SSD<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -131,6 +158,8 @@ struct Kernels {
     template <class T> void block_scan(const BlockScan<T>&);                                       \
     void cauchy(const Cauchy&);                                                                    \
     void cauchy_backward(const Cauchy&);                                                           \
+    template <class T> void ssd(const SSD<T>&);                                                    \
+    template <class T> void ssd_backward(const SSD<T>&);                                           \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

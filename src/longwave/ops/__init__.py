@@ -11,9 +11,11 @@ from longwave.ops.gated_linear._api import GatedLinear, gated_linear
 from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
+from longwave.ops.ssd._api import SSD, ssd
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
 __all__ = [
+    "SSD",
     "BlockScan",
     "Cauchy",
     "Choice",
@@ -31,5 +33,6 @@ __all__ = [
     "krylov",
     "linear_scan",
     "long_conv",
+    "ssd",
     "vandermonde",
 ]

@@ -1,0 +1,84 @@
+"""State space duality in plain PyTorch: any device, any dtype, differentiable by autograd.
+
+With cum the running sum of a in a chunk and L[t, s] = exp(cum[t] − cum[s]) for s ≤ t, a chunk is a masked product and
+what the state S before it adds,
+
+    y[t] = Σ_s (C[t] · B[s]) L[t, s] w[s] x[s] + exp(cum[t]) C[t] S,
+    S′ = exp(cum[−1]) S + Σ_s exp(cum[−1] − cum[s]) w[s] x[s] B[s]ᵀ,
+
+so the only loop is over chunks. Sums of a are differences of running sums in float64. L is masked before and after exp:
+what is not in order, or lies in another sequence, has neither a value nor a slope.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longwave.ops._marks import BEGINS, PADDING
+
+
+def run(
+    x: Tensor,
+    a: Tensor,
+    w: Tensor | None,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    initial_state: Tensor | None,
+    marks: Tensor | None,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """y and the final state; all numbers of one precision, `D` (heads, head_dim)."""
+    batch, time, heads, dim = x.shape
+    groups, state = B.shape[2:]
+    if marks is None:
+        marks = torch.zeros(batch, time, dtype=torch.uint8, device=x.device)
+    real, begins = (marks != PADDING)[..., None], (marks == BEGINS)[..., None]
+    x, B, C = (torch.where(real[..., None], u, 0) for u in (x, B, C))
+    weighted = x if w is None else torch.where(real, w, 0)[..., None] * x
+
+    def chunks(u: Tensor, axis: tuple[int, int]) -> Tensor:
+        """(batch, time, heads, …) to (batch, chunks, groups, heads of a group, position, …)."""
+        u = F.pad(u, (*(0,) * (2 * u.ndim - 4), 0, -time % chunk))
+        return u.unflatten(1, (-1, chunk)).unflatten(3, axis).movedim(2, 4)
+
+    each, shared = (groups, heads // groups), (groups, 1)
+    decay = _decays(chunks(torch.where(real & ~begins, a, 0), each), chunks(begins.expand(a.shape).int(), each))
+    u, k, q = chunks(weighted, each), chunks(B, shared), chunks(C, shared)
+    y = (q @ k.mT * decay.inside) @ u
+    S = x.new_zeros(batch, heads, dim, state) if initial_state is None else initial_state
+    S, before = S.unflatten(1, each), []
+    for through, gain in zip(decay.through.unbind(1), ((u * decay.leave).mT @ k).unbind(1), strict=True):
+        before.append(S)
+        S = through * S + gain
+    if before:
+        y = y + decay.enter * (q @ torch.stack(before, 1).mT)
+    y = y.movedim(4, 2).reshape(batch, -1, heads, dim)[:, :time]
+    return y if D is None else y + D * x, S.reshape(batch, heads, dim, state)
+
+
+class _Decays(NamedTuple):
+    """L; exp(cum), exp(cum[−1] − cum) and exp(cum[−1]); all zero across the beginning of a sequence."""
+
+    inside: Tensor
+    enter: Tensor
+    leave: Tensor
+    through: Tensor
+
+
+def _decays(a: Tensor, begins: Tensor) -> _Decays:
+    """Of log decays and beginnings, (…, position)."""
+    cum, sequence = a.double().cumsum(-1), begins.cumsum(-1)
+
+    def exp(exponent: Tensor, there: Tensor) -> Tensor:
+        return torch.where(there, torch.where(there, exponent, 0).to(a.dtype).exp(), 0)
+
+    same = (sequence[..., :, None] == sequence[..., None, :]).tril()
+    return _Decays(
+        exp(cum[..., :, None] - cum[..., None, :], same),
+        exp(cum, sequence == 0)[..., None],
+        exp(cum[..., -1:] - cum, sequence == sequence[..., -1:])[..., None],
+        exp(cum[..., -1:], sequence[..., -1:] == 0)[..., None],
+    )
