@@ -28,8 +28,10 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward, ISA::block_scan<float>, \
-            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward, ISA::ssd<float>, ISA::ssd<double>, \
-            ISA::ssd_backward<float>, ISA::ssd_backward<double>                                            \
+            ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward,                                    \
+            ISA::selective_scan<float>, ISA::selective_scan<double>,                                       \
+            ISA::selective_scan_backward<float>, ISA::selective_scan_backward<double>,                     \
+            ISA::ssd<float>, ISA::ssd<double>, ISA::ssd_backward<float>, ISA::ssd_backward<double>         \
     }
 
 // The sets this processor can run, best first.
@@ -59,8 +61,6 @@ void use(const std::string& isa) {
 
 template <class T> T* at(Address a) { return reinterpret_cast<T*>(a); }
 template <class T> View<const T> view(Address a, const Strides& s) { return {at<const T>(a), s[0], s[1], s[2]}; }
-
-template <class T> Heads<const T> heads_view(Address a, const HeadStrides& s) { return {at<const T>(a), s[0], s[1], s[2], s[3]}; }
 
 struct ScanCall {
     int64_t batch, length, dim;
@@ -116,19 +116,43 @@ struct BlockCall {
     }
 };
 
+struct SelectiveCall {
+    std::array<int64_t, 5> sizes;  // batch, length, dim, groups, states
+    std::array<bool, 4> flags;     // complex, softplus, varying B, varying C
+    std::array<Address, 4> sequences;  // u, delta, z, grad_y
+    std::array<Strides, 4> strides;
+    std::array<Address, 9> inputs;    // A, B, C, D, bias, initial, grad_final, marks, checkpoints
+    std::array<Address, 9> outputs;  // y, final, grad_delta, grad_z, grad_A, grad_B, grad_C, grad_D, grad_bias
+    int threads;
+
+    template <class T> SelectiveScan<T> as() const {
+        const auto seen = [&](int i) { return view<T>(sequences[i], strides[i]); };
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        const auto out = [&](int i) { return at<T>(outputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], flags[0], flags[1], flags[2], flags[3], seen(0), seen(1), seen(2),
+                seen(3), in(0), in(1), in(2), in(3), in(4), in(5), in(6), at<const uint8_t>(inputs[7]), at<T>(inputs[8]), out(0),
+                out(1), out(2), out(3), out(4), out(5), out(6), out(7), out(8), threads};
+    }
+};
+
 struct SSDCall {
-    std::array<int64_t, 7> sizes;  // batch, length, heads, groups, dim, state, chunk
-    Address x, b, c, grad_y;
-    HeadStrides x_strides, b_strides, c_strides, grad_y_strides;
-    Address a, w, d, initial, grad_final, marks, y, final, checkpoints, slopes, grad_a, grad_w, grad_b, grad_c, grad_d;
+    std::array<int64_t, 7> sizes;     // batch, length, heads, groups, dim, state, chunk
+    std::array<Address, 4> sequences;  // x, B, C, grad_y
+    std::array<HeadStrides, 4> strides;
+    std::array<Address, 7> inputs;   // a, w, D, initial, grad_final, marks, checkpoints
+    std::array<Address, 8> outputs;  // y, final, slopes, grad_a, grad_w, grad_B, grad_C, grad_D
     int threads;
 
     template <class T> SSD<T> as() const {
-        const auto& n = sizes;
-        return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], heads_view<T>(x, x_strides), heads_view<T>(b, b_strides),
-                heads_view<T>(c, c_strides), heads_view<T>(grad_y, grad_y_strides), at<const T>(a), at<const T>(w), at<const T>(d),
-                at<const T>(initial), at<const T>(grad_final), at<const uint8_t>(marks), at<T>(y), at<T>(final), at<T>(checkpoints),
-                at<T>(slopes), at<T>(grad_a), at<T>(grad_w), at<T>(grad_b), at<T>(grad_c), at<T>(grad_d), threads};
+        const auto seen = [&](int i) {
+            const HeadStrides& s = strides[i];
+            return Heads<const T>{at<const T>(sequences[i]), s[0], s[1], s[2], s[3]};
+        };
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        const auto out = [&](int i) { return at<T>(outputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], seen(0), seen(1), seen(2), seen(3), in(0), in(1),
+                in(2), in(3), in(4), at<const uint8_t>(inputs[5]), at<T>(inputs[6]), out(0), out(1), out(2), out(3), out(4), out(5),
+                out(6), out(7), threads};
     }
 };
 
@@ -241,23 +265,25 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         active.cauchy_backward(call);
     });
-    m.def("ssd", [](std::array<int64_t, 7> sizes, bool is_double, Address x, HeadStrides sx, Address b, HeadStrides sb, Address c,
-                    HeadStrides sc, Address a, Address w, Address d, Address initial, Address marks, Address y, Address final,
-                    Address checkpoints, int threads) {
-        const SSDCall call{sizes, x, b, c, 0, sx, sb, sc, {}, a, w, d, initial, 0, marks, y, final, checkpoints, 0, 0, 0, 0, 0, 0,
-                           threads};
-        nb::gil_scoped_release release;
-        is_double ? active.ssd_f64(call.as<double>()) : active.ssd_f32(call.as<float>());
-    });
-    m.def("ssd_backward",
-          [](std::array<int64_t, 7> sizes, bool is_double, Address x, HeadStrides sx, Address b, HeadStrides sb, Address c,
-             HeadStrides sc, Address grad_y, HeadStrides sg, Address a, Address w, Address d, Address grad_final, Address marks,
-             Address checkpoints, Address slopes, Address grad_x, Address grad_initial, Address grad_a, Address grad_w,
-             Address grad_b, Address grad_c, Address grad_d, int threads) {
-              const SSDCall call{sizes, x, b, c, grad_y, sx, sb, sc, sg, a, w, d, 0, grad_final, marks, grad_x, grad_initial,
-                                 checkpoints, slopes, grad_a, grad_w, grad_b, grad_c, grad_d, threads};
+    m.def("selective_scan",
+          [](bool is_backward, bool is_double, std::array<int64_t, 5> sizes, std::array<bool, 4> flags,
+             std::array<Address, 4> sequences, std::array<Strides, 4> strides, std::array<Address, 9> inputs,
+             std::array<Address, 9> outputs, int threads) {
+              const SelectiveCall call{sizes, flags, sequences, strides, inputs, outputs, threads};
               nb::gil_scoped_release release;
-              is_double ? active.ssd_backward_f64(call.as<double>()) : active.ssd_backward_f32(call.as<float>());
+              if (is_double) (is_backward ? active.selective_scan_backward_f64 : active.selective_scan_f64)(call.as<double>());
+              else (is_backward ? active.selective_scan_backward_f32 : active.selective_scan_f32)(call.as<float>());
+          });
+    m.attr("SELECTIVE_SCAN_CHUNK") = SELECTIVE_SCAN_CHUNK;
+    m.attr("SELECTIVE_SCAN_TILE") = SELECTIVE_SCAN_TILE;
+    m.attr("SELECTIVE_SCAN_STRIP") = SELECTIVE_SCAN_STRIP;
+    m.def("ssd",
+          [](bool is_backward, bool is_double, std::array<int64_t, 7> sizes, std::array<Address, 4> sequences,
+             std::array<HeadStrides, 4> strides, std::array<Address, 7> inputs, std::array<Address, 8> outputs, int threads) {
+              const SSDCall call{sizes, sequences, strides, inputs, outputs, threads};
+              nb::gil_scoped_release release;
+              if (is_double) (is_backward ? active.ssd_backward_f64 : active.ssd_f64)(call.as<double>());
+              else (is_backward ? active.ssd_backward_f32 : active.ssd_f32)(call.as<float>());
           });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;

@@ -101,18 +101,40 @@ struct Cauchy {
     int threads;
 };
 
+template <class T> struct SelectiveScan {
+    int64_t batch, length, dim, groups, states;
+    bool is_complex, softplus, varying_B, varying_C;
+    View<const T> u, delta, z, grad_y;  // no z: null
+    const T* A;                         // (dim, states), contiguous, complex ones as pairs
+    const T *B, *C;                     // (dim, states), or varying: (batch, length, groups, states); contiguous
+    const T *D, *bias;                  // (dim,), or null
+    const T *initial, *grad_final;      // (batch, dim, states), or null
+    const uint8_t* marks;               // (batch, length), or null
+    T* checkpoints;                     // states at the beginning of each chunk, written forward, read backward; or null
+    T *y, *final;                       // (batch, length, dim), (batch, dim, states): the results, or the gradients of u, initial
+    T *grad_delta, *grad_z;             // (batch, length, dim); of z: or null
+    T* grad_A;                          // (batch, dim, states): the gradients of each row
+    T *grad_B, *grad_C;                 // the same, or varying: (strips, batch, length, groups, states)
+    T *grad_D, *grad_bias;              // (batch, dim)
+    int threads;
+};
+
+// The checkpoints are (batch, groups, blocks of channels, chunks, state coordinates, lanes): a block is one vector of
+// channels of one group, a chunk SELECTIVE_SCAN_CHUNK positions, and the coordinates are padded to a multiple of
+// SELECTIVE_SCAN_TILE. A strip is up to SELECTIVE_SCAN_STRIP blocks of a group.
+constexpr int SELECTIVE_SCAN_CHUNK = 64, SELECTIVE_SCAN_TILE = 8, SELECTIVE_SCAN_STRIP = 8;
+
 template <class T> struct SSD {
     int64_t batch, length, heads, groups, dim, state, chunk;
     Heads<const T> x, b, c, grad_y;  // b and c have groups for heads, and state for dim
     const T *a, *w;                  // (batch, length, heads), contiguous; w, the weight of x, or null
     const T* d;                      // (heads, dim), or null
-    const T* initial;                // (batch, heads, state, dim), or null
-    const T* grad_final;             // (batch, heads, state, dim), or null
-    const uint8_t* marks;            // (batch, length) of Mark, or null
-    T* y;                            // (batch, length, heads, dim), contiguous: y, or the gradient of x
-    T* final;                        // (batch, heads, state, dim): final state, or the gradient of the initial state
-    T *checkpoints, *slopes;         // (batch, heads, chunks, state, dim): states before, gradients of those after; or null
-    T *grad_a, *grad_w;              // (batch, length, heads)
+    const T *initial, *grad_final;   // (batch, heads, state, dim), or null
+    const uint8_t* marks;            // (batch, length), or null
+    T* checkpoints;                  // (batch, heads, chunks, state, dim): the states before each chunk, or null
+    T *y, *final;                    // (batch, length, heads, dim), (batch, heads, state, dim): the results, or gradients of x, initial
+    T* slopes;                       // as the checkpoints: gradients of the states after each chunk, made and read backward
+    T *grad_a, *grad_w;              // (batch, length, heads); of w: or null
     T *grad_b, *grad_c;              // (batch, length, groups, state)
     T* grad_d;                       // (batch, chunks, heads, dim), or null
     int threads;
@@ -139,6 +161,10 @@ struct Kernels {
     void (*block_scan_f64)(const BlockScan<double>&);
     void (*cauchy)(const Cauchy&);
     void (*cauchy_backward)(const Cauchy&);
+    void (*selective_scan_f32)(const SelectiveScan<float>&);
+    void (*selective_scan_f64)(const SelectiveScan<double>&);
+    void (*selective_scan_backward_f32)(const SelectiveScan<float>&);
+    void (*selective_scan_backward_f64)(const SelectiveScan<double>&);
     void (*ssd_f32)(const SSD<float>&);
     void (*ssd_f64)(const SSD<double>&);
     void (*ssd_backward_f32)(const SSD<float>&);
@@ -158,6 +184,8 @@ struct Kernels {
     template <class T> void block_scan(const BlockScan<T>&);                                       \
     void cauchy(const Cauchy&);                                                                    \
     void cauchy_backward(const Cauchy&);                                                           \
+    template <class T> void selective_scan(const SelectiveScan<T>&);                               \
+    template <class T> void selective_scan_backward(const SelectiveScan<T>&);                      \
     template <class T> void ssd(const SSD<T>&);                                                    \
     template <class T> void ssd_backward(const SSD<T>&);                                           \
     }

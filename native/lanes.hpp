@@ -41,6 +41,14 @@ template <class T> inline Vector<T> load(const T* p) {
 }
 template <class T> inline void store(T* p, Vector<T> v) { *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v; }
 
+// The sum of all lanes.
+template <class Real, int BY = lanes<Real> / 2> inline Real across(Vector<Real> v) {
+    if constexpr (BY == 0) return v[0];
+    else return [&]<int... I>(std::integer_sequence<int, I...>) {
+        return across<Real, BY / 2>(v + __builtin_shufflevector(v, v, (I ^ BY)...));
+    }(std::make_integer_sequence<int, lanes<Real>>{});
+}
+
 // Complex numbers lie in a vector as (re, im) pairs of neighbouring lanes.
 template <class V, int... I> inline V swap_pairs(V v, std::integer_sequence<int, I...>) {
     return __builtin_shufflevector(v, v, (I ^ 1)...);

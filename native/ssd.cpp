@@ -99,12 +99,6 @@ template <class Real> void transpose(const Real* from, int64_t rows, int64_t col
         }
 }
 
-template <class Real> Real sum_of_lanes(Vector<Real> v) {
-    Real sum = 0;
-    for (int i = 0; i < lanes<Real>; ++i) sum += v[i];
-    return sum;
-}
-
 // The sizes of a call, rounded up to whole vectors and tiles, and where a chunk lies. Padded elements are zero.
 template <class Real> struct Layout {
     static constexpr int W = lanes<Real>, UNIT = W > ROWS ? W : ROWS;
@@ -214,7 +208,7 @@ template <class Real> struct Shared {
 template <class Real> struct Decays {
     const Layout<Real>& z;
     Real *w, *enter, *leave, *carried;  // w, e, r, and r w
-    double* sum;                        // of a, up to and with each position
+    double* sum;                        // of a / log 2, up to and with each position
     int32_t* first;                     // the first position of the sequence that a position belongs to
     Real total = 0;                     // e_end
 
@@ -232,12 +226,12 @@ template <class Real> struct Decays {
             const bool real = i < count && !z.is(PADDING, row, t0 + i), begins = real && z.is(BEGINS, row, t0 + i);
             const int64_t at = z.of_head(row, t0 + i, head);
             if (begins) closed = std::min(closed, i), begin = int32_t(i);
-            else if (real) running += double(z.s.a[at]);
+            else if (real) running += double(z.s.a[at]) * LOG2_E<double>;
             w[i] = real ? (z.s.w ? z.s.w[at] : Real(1)) : Real(0);
             first[i] = begin, sum[i] = running, enter[i] = Real(running);
         }
         for (int64_t i = 0; i < z.span; ++i) leave[i] = Real(running - sum[i]);
-        exponentials(enter, 0, z.span), exponentials(leave, 0, z.span);
+        powers_of_two(enter, 0, z.span), powers_of_two(leave, 0, z.span);
         std::fill(enter + closed, enter + z.span, Real(0));
         std::fill(leave, leave + begin, Real(0));
         total = enter[z.span - 1];
@@ -249,11 +243,11 @@ template <class Real> struct Decays {
         const int64_t from = first[t] / z.W * z.W, end = round_up(t + 1, z.W);
         for (int64_t s = from; s <= t; ++s) to[s] = Real(sum[t] - sum[s]);
         std::fill(to + t + 1, to + end, Real(0));
-        exponentials(to, from, end);
+        powers_of_two(to, from, end);
         std::fill(to, to + first[t], Real(0)), std::fill(to + t + 1, to + z.span, Real(0));
     }
-    static void exponentials(Real* x, int64_t from, int64_t to) {
-        for (int64_t i = from; i < to; i += lanes<Real>) store(x + i, exponential(load(x + i)));
+    static void powers_of_two(Real* x, int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; i += lanes<Real>) store(x + i, exp2<Real>(load(x + i)));
     }
 };
 
@@ -448,10 +442,10 @@ template <class Real> struct Backward {
         Vector<Real> product = {};
         if (w.decays.total != 0)
             for (int64_t i = 0; i < z.state * z.dim; i += z.W) product += load(w.S + i) * load(w.G + i);
-        const double through = double(w.decays.total) * sum_of_lanes<Real>(product);
+        const double through = double(w.decays.total) * across<Real>(product);
         double left = 0;  // sum_{s<r} r_s w_s b_s G x_s
         for (int64_t i = 0; i < count; ++i) {
-            const Real of_leave = sum_of_lanes<Real>(load(w.of_leave + i * z.W));
+            const Real of_leave = across<Real>(load(w.of_leave + i * z.W));
             w.da[i] = Real(through + left);
             left += double(w.decays.carried[i]) * of_leave;
             w.dw[i] += w.decays.leave[i] * of_leave;
@@ -459,15 +453,15 @@ template <class Real> struct Backward {
         double entered = 0;  // sum_{t>=r} e_t c_t S dy_t
         std::fill_n(w.run, z.span, Real(0));  // sum_{t>=r} M_ts (dy_t . x_s)
         for (int64_t r = count - 1; r >= 0; --r) {
-            Vector<Real> across = {};
+            Vector<Real> sums = {};
             for (int64_t i = 0; i <= r; i += z.W) {
                 const Vector<Real> run = load(w.run + i) + load(w.e + r * z.span + i);
                 store(w.run + i, run);
-                if (i + z.W <= r) across += run;
+                if (i + z.W <= r) sums += run;
             }
-            Real inside = sum_of_lanes<Real>(across);
+            Real inside = across<Real>(sums);
             for (int64_t i = r / z.W * z.W; i < r; ++i) inside += w.run[i];
-            entered += double(w.decays.enter[r]) * sum_of_lanes<Real>(load(w.of_enter + r * z.W));
+            entered += double(w.decays.enter[r]) * across<Real>(load(w.of_enter + r * z.W));
             const bool padding = z.is(PADDING, w.row, t0 + r);
             const int64_t at = z.of_head(w.row, t0 + r, w.head);
             s.grad_a[at] = padding ? Real(0) : Real(double(w.da[r]) + entered + inside);

@@ -11,6 +11,7 @@ from longwave.ops.gated_linear._api import GatedLinear, gated_linear
 from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
+from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
 from longwave.ops.ssd._api import SSD, ssd
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
@@ -24,6 +25,7 @@ __all__ = [
     "Krylov",
     "LinearScan",
     "LongConv",
+    "SelectiveScan",
     "Vandermonde",
     "block_scan",
     "cauchy",
@@ -33,6 +35,7 @@ __all__ = [
     "krylov",
     "linear_scan",
     "long_conv",
+    "selective_scan",
     "ssd",
     "vandermonde",
 ]

@@ -43,16 +43,8 @@ def run(
 def _forward(x: Tensor, a: Tensor, w: Tensor | None, B: Tensor, C: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     D, initial_state, marks, chunk, save = rest
     y, final, checkpoints = _outputs(x, a, w, B, C, *rest)
-    sequences = [plain(u) for u in (x, B, C)]
-    others = [packed(u) for u in (a, w, D, initial_state, marks)]
-    kernels().ssd(
-        _sizes(x, B, chunk),
-        x.dtype == torch.float64,
-        *_views(sequences),
-        *map(address, (*others, y, final)),
-        address(checkpoints) if save else 0,
-        torch.get_num_threads(),
-    )
+    inputs = (a, w, D, initial_state, None, marks, checkpoints if save else None)
+    _call(False, chunk, (x, B, C, None), inputs, (y, final, *(None,) * 6))
     return y, final, checkpoints
 
 
@@ -62,19 +54,10 @@ def _backward(
     D, grad_final, marks, chunk, checkpoints = rest
     gradients = _gradients(x, grad_y, a, w, B, C, *rest)
     grad_x, grad_a, grad_w, grad_B, grad_C, grad_D, grad_initial = gradients
-    sequences = [plain(u) for u in (x, B, C, grad_y)]
-    others = [packed(u) for u in (a, w, D, grad_final, marks)]
-    slopes = torch.empty_like(checkpoints)
-    kernels().ssd_backward(
-        _sizes(x, B, chunk),
-        x.dtype == torch.float64,
-        *_views(sequences),
-        *map(address, (*others, checkpoints, slopes, grad_x, grad_initial, grad_a)),
-        0 if w is None else address(grad_w),
-        *map(address, (grad_B, grad_C)),
-        0 if D is None else address(grad_D),
-        torch.get_num_threads(),
-    )
+    inputs = (a, w, D, None, grad_final, marks, checkpoints)
+    states = grad_x, grad_initial, torch.empty_like(checkpoints)
+    others = grad_a, grad_w if w is not None else None, grad_B, grad_C, grad_D if D is not None else None
+    _call(True, chunk, (x, B, C, grad_y), inputs, (*states, *others))
     return gradients
 
 
@@ -124,14 +107,29 @@ def _adjoint(ctx: Any, grad_y: Tensor | None, grad_final: Tensor | None, *_: Any
     )
 
 
-def _sizes(x: Tensor, B: Tensor, chunk: int) -> list[int]:
+def _call(
+    backward: bool,
+    chunk: int,
+    sequences: tuple[Tensor | None, ...],
+    inputs: tuple[Tensor | None, ...],
+    outputs: tuple[Tensor | None, ...],
+) -> None:
+    """Hand everything to the kernel, in the order of native/bindings.cpp."""
+    x, B = sequences[:2]
+    assert x is not None and B is not None
     batch, time, heads, dim = x.shape
-    return [batch, time, heads, B.shape[2], dim, B.shape[3], chunk]
-
-
-def _views(tensors: list[Tensor]) -> list[Any]:
-    """Address and strides of each."""
-    return [part for x in tensors for part in (address(x), broadcast_strides(x))]
+    seen = [None if u is None else plain(u) for u in sequences]  # named, so that copies live during the call
+    held = [packed(u) for u in inputs]
+    kernels().ssd(
+        backward,
+        x.dtype == torch.float64,
+        [batch, time, heads, B.shape[2], dim, B.shape[3], chunk],
+        [address(u) for u in seen],
+        [[0] * 4 if u is None else broadcast_strides(u) for u in seen],
+        [address(u) for u in held],
+        [address(u) for u in outputs],
+        torch.get_num_threads(),
+    )
 
 
 register("ssd", Kernel(_forward, _backward, _outputs, _gradients, _save, _adjoint))
