@@ -16,7 +16,7 @@ from longwave.shapes import Bool, Float, Int
 
 _op = Op("ssd", cpu=Implementation(_cpu.run, _cpu.refuses), reference=Implementation(_reference.run))
 
-CHUNK = 64  # positions: the state of a head of Mamba-2 costs as much as the masked product of about this many
+CHUNK = 256
 
 
 class SSD(NamedTuple):
@@ -65,7 +65,8 @@ def ssd(
         reset: True where a new sequence begins: the state before that position is forgotten.
         lengths: row i ends after lengths[i] positions; y is zero beyond, the final state is that at its end.
         seq_idx: the number of the sequence that each position belongs to, −1 for padding; instead of the last two.
-        chunk: positions of a masked product, which the results depend on by rounding alone; None is 64.
+        chunk: most positions of one masked product, 256 if None; the native kernel takes 64 at most. Results depend on it
+            by rounding alone.
         impl: "auto", "reference" or "cpu".
 
     Returns:

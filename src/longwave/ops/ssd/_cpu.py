@@ -11,6 +11,8 @@ from torch import Tensor
 from longwave.ops._native import Kernel, address, broadcast_strides, kernels, library, packed, plain, register
 from longwave.ops._native import refuses as refuses
 
+LONGEST = 64  # chunk: at 128 states a position costs twice as much in the states between chunks as inside one of these
+
 library.define(
     "ssd(Tensor x, Tensor a, Tensor? w, Tensor B, Tensor C, Tensor? D, Tensor? initial_state, Tensor? marks, int chunk, "
     "bool save) -> (Tensor, Tensor, Tensor)"
@@ -36,7 +38,7 @@ def run(
     leaves = (x, a, w, B, C, D, initial_state)
     save = torch.is_grad_enabled() and any(leaf is not None and leaf.requires_grad for leaf in leaves)
     initial = None if initial_state is None else initial_state.mT
-    y, final, _ = torch.ops.longwave.ssd(x, a, w, B, C, D, initial, marks, chunk, save)
+    y, final, _ = torch.ops.longwave.ssd(x, a, w, B, C, D, initial, marks, min(chunk, LONGEST), save)
     return y, final.mT.contiguous()
 
 
