@@ -23,6 +23,7 @@ IMPLEMENTATIONS = {
     "block_scan": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
+    "ssd": ("reference", "cpu"),
 }
 NATIVE = (
     "linear_scan",
@@ -31,6 +32,7 @@ NATIVE = (
     "krylov",
     "block_scan",
     "cauchy",
+    "ssd",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -42,7 +44,7 @@ class Case:
 
     id: str
     sizes: dict[str, Any] = field(default_factory=dict)
-    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths"
+    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths", "seq_idx"
     options: dict[str, Any] = field(default_factory=dict)
     constant: bool = False  # linear_scan: a does not depend on batch and time
 
@@ -59,6 +61,9 @@ class Case:
             options["count"] = time
         if "lengths" in self.ends:
             options["lengths"] = torch.linspace(0, time, batch).round().long()
+        if "seq_idx" in self.ends:
+            indices = (torch.rand(batch, time, generator=rng) < 0.1).cumsum(1)
+            options["seq_idx"] = indices.masked_fill(torch.rand(batch, time, generator=rng) < 0.2, -1)
         if self.constant:
             tensors["a"] = tensors["a"][0, 0] if time else tensors["a"].new_full(tensors["a"].shape[2:], 0.5)
         return Inputs(tensors, options)
@@ -131,6 +136,20 @@ CASES = {
         for n, c in product((0, 1, 2, 17, 1047), (True, False))
     ),
     "long_conv": tuple(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 523)),
+    # `dim` channels of a head, `modes` columns of its state. A kernel takes chunks of 64, tiles of 4 rows, and up to 4
+    # vectors of 2 to 16; smaller chunks put more boundaries into a short sequence.
+    "ssd": (
+        *(Case(f"length-{n}", _sizes(3, n, 4, 5)) for n in (0, 1, 2, 17, 65)),
+        *(Case(f"chunk-{n}", _sizes(1, 45, 3, 5), options={"chunk": n}) for n in (1, 7, 16, 40)),
+        *(Case(f"{d}-channels", _sizes(1, 19, d, 3), options={"chunk": 8}) for d in (1, 8, 33, 70)),
+        *(Case(f"{n}-states", _sizes(1, 19, 3, n), options={"chunk": 16}) for n in (1, 16, 33, 128)),
+        Case("groups", {**_sizes(2, 37, 5, 6), "groups": 3}, options={"chunk": 16, "dt_softplus": True}),
+        Case("limits", _sizes(2, 37, 5, 6), options={"chunk": 16, "dt_softplus": True, "dt_limit": (0.9, 1.5)}),
+        Case("reset", _sizes(3, 61, 5, 6), ("reset",), {"chunk": 16}),
+        Case("lengths", {**_sizes(4, 37, 5, 6), "groups": 2}, ("lengths",), {"chunk": 16}),
+        Case("reset-lengths", _sizes(4, 37, 5, 6), ("reset", "lengths"), {"chunk": 12}),
+        Case("seq_idx", _sizes(3, 61, 5, 6), ("seq_idx",), {"chunk": 16}),
+    ),
 }
 
 

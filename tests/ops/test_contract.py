@@ -18,7 +18,7 @@ from longwave.testing import assert_matches, error_budget
 every_row = pytest.mark.parametrize(
     ("op", "impl", "native_isa", "case", "dtype"), rows(*DTYPES), indirect=["native_isa"]
 )
-RECURRENCES = ("linear_scan", "diagonal_ssm")
+RECURRENCES = ("linear_scan", "diagonal_ssm", "ssd")
 
 
 def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -30,6 +30,7 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
         "block_scan": ("u",),
+        "ssd": ("x", "dt", "B", "C"),
     }.get(op, ())
 
     def cast(name: str, x: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
     whole = call(op, tensors, options, impl=impl)
     state, pieces = tensors["initial_state"], []
     for start, stop in zip((0, *cuts), (*cuts, 523), strict=True):
-        now = {n: x[:, start:stop] if x.ndim == 3 and x.shape[1] == 523 else x for n, x in tensors.items()}
+        now = {n: x[:, start:stop] if x.ndim >= 3 and x.shape[1] == 523 else x for n, x in tensors.items()}
         piece, state = call(op, {**now, "initial_state": state}, {"reset": options["reset"][:, start:stop]}, impl=impl)
         pieces.append(piece)
     for got, want in ((torch.cat(pieces, 1), whole[0]), (state, whole[1])):
@@ -169,7 +170,7 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
     tensors, options = Case("", {"batch": 3, "time": 300, "dim": 5, "modes": 2}).inputs(op)
-    sequence = "b" if op == "linear_scan" else "u"
+    sequence = {"linear_scan": "b", "ssd": "x"}.get(op, "u")
     before = call(op, tensors, options, impl=impl)[0]
     changed = tensors[sequence].clone()
     changed[1, 123] += 1
@@ -219,7 +220,7 @@ def test_native_results_do_not_depend_on_the_threads(op: str, dtype: torch.dtype
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("op", RECURRENCES)
+@pytest.mark.parametrize("op", ("linear_scan", "diagonal_ssm"))
 @pytest.mark.parametrize("with_ends", (False, True))
 def test_opcheck(op: str, with_ends: bool) -> None:
     case = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}, ("reset", "lengths") if with_ends else ())
@@ -250,6 +251,16 @@ def test_opcheck_of_block_scan(ends: tuple[str, ...]) -> None:
     toeplitz = torch.randn(3, 3, 3, dtype=u.dtype, requires_grad=True)
     arguments = (u, transition, enter, leave, toeplitz, initial, options.get("fresh"))
     torch.library.opcheck(torch.ops.longwave.block_scan.default, arguments)
+
+
+@pytest.mark.parametrize("with_marks", (False, True))
+def test_opcheck_of_ssd(with_marks: bool) -> None:
+    tensors, _ = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}).inputs("ssd")
+    x, w, A, B, C, D, _, state = (leaf.requires_grad_() for leaf in tensors.values())
+    a, D, initial = (w * A).detach().requires_grad_(), D[:, None].expand(-1, 3).detach().requires_grad_(), state.mT
+    marks = torch.randint(0, 3, (2, 19), dtype=torch.uint8) if with_marks else None
+    weight = None if with_marks else w
+    torch.library.opcheck(torch.ops.longwave.ssd.default, (x, a, weight, B, C, D, initial, marks, 8, True))
 
 
 @pytest.mark.parametrize("of_omega", (False, True))

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
-from longwave.ops import cauchy, diagonal_ssm, explain, linear_scan, long_conv, vandermonde
+from longwave.ops import cauchy, diagonal_ssm, explain, linear_scan, long_conv, ssd, vandermonde
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
 K = torch.zeros(3, 7)
+X, DT, B = torch.zeros(2, 5, 3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 5, 1, 6)  # of ssd, whose A is D
 
 
 def test_auto_takes_the_native_kernel_on_the_cpu() -> None:
@@ -70,6 +71,21 @@ def test_explicit_implementations_never_fall_back() -> None:
         (vandermonde, (A, A.real, 5), {}, "both real or both complex"),
         (long_conv, (U, K[:2]), {}, r"k has shape \(2, 7\)"),
         (long_conv, (U, K.to(torch.complex64)), {}, "real"),
+        (ssd, (X[0], DT, D, B, B), {}, r"x is torch.float32 with shape \(5, 3, 4\)"),
+        (ssd, (X.long(), DT, D, B, B), {}, "floating point"),
+        (ssd, (X, DT[:, :4], D, B, B), {}, r"dt has shape \(2, 4, 3\)"),
+        (ssd, (X, DT, DT, B, B), {}, r"A has shape \(2, 5, 3\); expected \(heads,\)"),
+        (ssd, (X, None, D, B, B), {}, "as dt is None"),
+        (ssd, (X, None, DT, B, B), {"dt_softplus": True}, "nothing for dt_bias and dt_softplus"),
+        (ssd, (X, DT, D, B[:, :4], B), {}, r"B has shape \(2, 4, 1, 6\)"),
+        (ssd, (X, DT, D, B, B[..., :5]), {}, r"C has shape \(2, 5, 1, 5\)"),
+        (ssd, (X, DT, D, X[:, :, :2], X[:, :, :2]), {}, "3 heads and B 2 groups"),
+        (ssd, (X, DT, D, B, B, D[:2]), {}, r"D has shape \(2,\)"),
+        (ssd, (X, DT, D, B, B, D, D[:2]), {}, "dt_bias"),
+        (ssd, (X, DT, D, B, B, D, D, X), {}, "initial_state"),
+        (ssd, (X, DT, D, B, B), {"chunk": 0}, "chunk=0"),
+        (ssd, (X, DT, D, B, B), {"seq_idx": torch.zeros(2, 5, dtype=torch.int32), "reset": DT[..., 0] > 0}, "leave out"),
+        (ssd, (X, DT, D.to("meta"), B, B), {}, "different devices"),
     ],
 )
 def test_bad_arguments(function: Any, args: tuple[Any, ...], options: dict[str, Any], message: str) -> None:

@@ -16,7 +16,15 @@ class Inputs(NamedTuple):
 
 
 def make_inputs(
-    op: str, *, batch: int = 2, time: int = 7, dim: int = 3, modes: int = 2, is_complex: bool = True, seed: int = 0
+    op: str,
+    *,
+    batch: int = 2,
+    time: int = 7,
+    dim: int = 3,
+    modes: int = 2,
+    is_complex: bool = True,
+    groups: int = 1,
+    seed: int = 0,
 ) -> Inputs:
     """Arguments of an operation: decays with |a| in (0.4, 1), everything else normal.
 
@@ -24,6 +32,7 @@ def make_inputs(
         op: name of the operation.
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
+        groups: of two heads each, for an operation that has them; `dim` channels are those of a head.
         seed: of the random numbers.
 
     Returns:
@@ -85,6 +94,18 @@ def make_inputs(
             "leave": normal(dim, 3, modes, kind=False),
             "kernel": normal(dim, 3, kind=False),
             "initial_state": normal(dim, batch, modes, kind=False),
+        }
+    elif op == "ssd":  # steps in (0, 1); D of each head if there is one group, else of each channel
+        heads = 2 * groups
+        tensors = {
+            "x": normal(batch, time, heads, dim, kind=False),
+            "dt": torch.rand(batch, time, heads, dtype=torch.float64, generator=rng),
+            "A": -0.1 - 2 * torch.rand(heads, dtype=torch.float64, generator=rng),
+            "B": normal(batch, time, groups, modes, kind=False),
+            "C": normal(batch, time, groups, modes, kind=False),
+            "D": normal(*((heads,) if groups == 1 else (heads, dim)), kind=False),
+            "dt_bias": torch.rand(heads, dtype=torch.float64, generator=rng),
+            "initial_state": normal(batch, heads, dim, modes, kind=False),
         }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}

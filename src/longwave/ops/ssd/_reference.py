@@ -1,13 +1,13 @@
 """State space duality in plain PyTorch: any device, any dtype, differentiable by autograd.
 
-With cum the running sum of a in a chunk and L[t, s] = exp(cum[t] − cum[s]) for s ≤ t, a chunk is a masked product and
-what the state S before it adds,
+With L[t, s] = exp(a[s + 1] + … + a[t]) for s ≤ t, a chunk is a masked product and what the state S before it adds,
 
-    y[t] = Σ_s (C[t] · B[s]) L[t, s] w[s] x[s] + exp(cum[t]) C[t] S,
-    S′ = exp(cum[−1]) S + Σ_s exp(cum[−1] − cum[s]) w[s] x[s] B[s]ᵀ,
+    y[t] = Σ_s (C[t] · B[s]) L[t, s] w[s] x[s] + exp(a[0] + … + a[t]) C[t] S,
+    S′ = exp(a[0] + … + a[−1]) S + Σ_s L[−1, s] w[s] x[s] B[s]ᵀ,
 
-so the only loop is over chunks. Sums of a are differences of running sums in float64. L is masked before and after exp:
-what is not in order, or lies in another sequence, has neither a value nor a slope.
+so the only loop is over chunks. Every sum of a is added up for itself, in float64: as a difference of two running sums
+it would have a gradient that is one too. L is masked before and after exp: what is not in order, or lies in another
+sequence, has neither a value nor a slope.
 """
 
 from typing import NamedTuple
@@ -60,7 +60,7 @@ def run(
 
 
 class _Decays(NamedTuple):
-    """L; exp(cum), exp(cum[−1] − cum) and exp(cum[−1]); all zero across the beginning of a sequence."""
+    """L; the decay up to each position, after it, and of the whole chunk; all zero across the beginning of a sequence."""
 
     inside: Tensor
     enter: Tensor
@@ -70,15 +70,12 @@ class _Decays(NamedTuple):
 
 def _decays(a: Tensor, begins: Tensor) -> _Decays:
     """Of log decays and beginnings, (…, position)."""
-    cum, sequence = a.double().cumsum(-1), begins.cumsum(-1)
+    wide, sequence = a.double(), begins.cumsum(-1)
 
     def exp(exponent: Tensor, there: Tensor) -> Tensor:
         return torch.where(there, torch.where(there, exponent, 0).to(a.dtype).exp(), 0)
 
-    same = (sequence[..., :, None] == sequence[..., None, :]).tril()
-    return _Decays(
-        exp(cum[..., :, None] - cum[..., None, :], same),
-        exp(cum, sequence == 0)[..., None],
-        exp(cum[..., -1:] - cum, sequence == sequence[..., -1:])[..., None],
-        exp(cum[..., -1:], sequence[..., -1:] == 0)[..., None],
-    )
+    between = wide[..., :, None].expand(*a.shape, a.shape[-1]).tril(-1).cumsum(-2)
+    enter = exp(wide.cumsum(-1), sequence == 0)[..., None]
+    inside = exp(between, (sequence[..., :, None] == sequence[..., None, :]).tril())
+    return _Decays(inside, enter, inside[..., -1, :, None], enter[..., -1:, :])
