@@ -150,9 +150,9 @@ struct SSDCall {
         };
         const auto in = [&](int i) { return at<const T>(inputs[i]); };
         const auto out = [&](int i) { return at<T>(outputs[i]); };
-        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], seen(0), seen(1), seen(2), seen(3), in(0), in(1),
-                in(2), in(3), in(4), at<const uint8_t>(inputs[5]), at<T>(inputs[6]), out(0), out(1), out(2), out(3), out(4), out(5),
-                out(6), out(7), threads};
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], seen(0), seen(1), seen(2), seen(3),
+                at<const double>(inputs[0]), in(1), in(2), in(3), in(4), at<const uint8_t>(inputs[5]), at<T>(inputs[6]), out(0), out(1),
+                out(2), at<double>(outputs[3]), out(4), out(5), out(6), out(7), threads};
     }
 };
 

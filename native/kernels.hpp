@@ -127,14 +127,16 @@ constexpr int SELECTIVE_SCAN_CHUNK = 64, SELECTIVE_SCAN_TILE = 8, SELECTIVE_SCAN
 template <class T> struct SSD {
     int64_t batch, length, heads, groups, dim, state, chunk;
     Heads<const T> x, b, c, grad_y;  // b and c have groups for heads, and state for dim
-    const T *a, *w;                  // (batch, length, heads), contiguous; w, the weight of x, or null
+    const double* a;                 // (batch, length, heads), contiguous
+    const T* w;                      // the same: the weight of x, or null
     const T* d;                      // (heads, dim), or null
     const T *initial, *grad_final;   // (batch, heads, state, dim), or null
     const uint8_t* marks;            // (batch, length), or null
     T* checkpoints;                  // (batch, heads, chunks, state, dim): the states before each chunk, or null
     T *y, *final;                    // (batch, length, heads, dim), (batch, heads, state, dim): the results, or gradients of x, initial
     T* slopes;                       // as the checkpoints: gradients of the states after each chunk, made and read backward
-    T *grad_a, *grad_w;              // (batch, length, heads); of w: or null
+    double* grad_a;                  // (batch, length, heads)
+    T* grad_w;                       // the same, or null
     T *grad_b, *grad_c;              // (batch, length, groups, state)
     T* grad_d;                       // (batch, chunks, heads, dim), or null
     int threads;

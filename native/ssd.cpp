@@ -11,9 +11,8 @@
 //     dc_t = e_t S dy_t + sum_s K_ts b_s         db_s = r_s w_s G x_s + sum_t K_ts c_t,      K_ts = (dy_t . x_s) L_ts w_s
 //     da_r = e_end <S, G> + sum_{t>=r} e_t c_t S dy_t + sum_{s<r} r_s w_s b_s G x_s + sum_{s<r<=t} M_ts (dy_t . x_s)
 //
-// The sums of a are differences of running sums in double precision; exponents of what lies in order are never positive if a
-// is not. Where a sequence begins, e, r and L are zero across it, and nothing is multiplied by them; padding has a = 0 and
-// w = 0. Every sum in da has terms of its own: nothing cancels.
+// Every sum of a is added up in double precision from the terms it has, and never the difference of two; so is every sum in da.
+// Where a sequence begins, e, r and L are zero across it, and nothing is multiplied by them; padding has a = 0 and w = 0.
 //
 // c . b belongs to a group and is shared by its heads. Forward, a task is one head of one row, whose state stays in cache
 // along the whole row. Backward, G is made so too, and then a task is one chunk of one group, whose heads add up db and dc.
@@ -204,33 +203,37 @@ template <class Real> struct Shared {
     }
 };
 
-// What the decays of one head do inside a chunk. `memory` holds five rows of `span` numbers and one of doubles.
+// What the decays of one head do inside a chunk. Exponents are in double precision and of base two.
 template <class Real> struct Decays {
     const Layout<Real>& z;
     Real *w, *enter, *leave, *carried;  // w, e, r, and r w
-    double* sum;                        // of a / log 2, up to and with each position
+    double *step, *between;             // a, and its sum after each position, up to the row that was asked for last
     int32_t* first;                     // the first position of the sequence that a position belongs to
     Real total = 0;                     // e_end
 
-    static int64_t size(const Layout<Real>& z) { return 4 * z.span + (sizeof(double) + 4) * z.span / sizeof(Real) + z.W; }
+    static int64_t size(const Layout<Real>& z) {
+        return 4 * z.span + (2 * sizeof(double) + sizeof(int32_t)) * z.span / sizeof(Real);
+    }
     Decays(const Layout<Real>& z_, Real* memory)
         : z(z_), w(memory), enter(w + z.span), leave(enter + z.span), carried(leave + z.span),
-          sum(reinterpret_cast<double*>(carried + z.span)), first(reinterpret_cast<int32_t*>(sum + z.span)) {}
+          step(reinterpret_cast<double*>(carried + z.span)), between(step + z.span),
+          first(reinterpret_cast<int32_t*>(between + z.span)) {}
 
     void read(int64_t row, int64_t head, int64_t chunk) {
         const int64_t count = z.count(chunk), t0 = chunk * z.s.chunk;
         int64_t closed = z.span;  // from here on nothing of the state before the chunk is left
         int32_t begin = 0;
-        double running = 0;
+        double sum = 0;
         for (int64_t i = 0; i < z.span; ++i) {
             const bool real = i < count && !z.is(PADDING, row, t0 + i), begins = real && z.is(BEGINS, row, t0 + i);
             const int64_t at = z.of_head(row, t0 + i, head);
             if (begins) closed = std::min(closed, i), begin = int32_t(i);
-            else if (real) running += double(z.s.a[at]) * LOG2_E<double>;
+            step[i] = real && !begins ? z.s.a[at] * LOG2_E<double> : 0;
             w[i] = real ? (z.s.w ? z.s.w[at] : Real(1)) : Real(0);
-            first[i] = begin, sum[i] = running, enter[i] = Real(running);
+            first[i] = begin, enter[i] = Real(sum += step[i]);
         }
-        for (int64_t i = 0; i < z.span; ++i) leave[i] = Real(running - sum[i]);
+        sum = 0;
+        for (int64_t i = z.span - 1; i >= 0; --i) leave[i] = Real(sum), sum += step[i];
         powers_of_two(enter, 0, z.span), powers_of_two(leave, 0, z.span);
         std::fill(enter + closed, enter + z.span, Real(0));
         std::fill(leave, leave + begin, Real(0));
@@ -238,10 +241,12 @@ template <class Real> struct Decays {
         for (int64_t i = 0; i < z.span; ++i) carried[i] = leave[i] * w[i];
     }
 
-    // L(t, .): zero before the sequence of t began, and after t.
+    // L(t, .): zero before the sequence of t began, and after t. Rows in order, from the first.
     void row(int64_t t, Real* to) const {
+        for (int64_t s = 0; s < t; ++s) between[s] += step[t];
+        between[t] = 0;
         const int64_t from = first[t] / z.W * z.W, end = round_up(t + 1, z.W);
-        for (int64_t s = from; s <= t; ++s) to[s] = Real(sum[t] - sum[s]);
+        for (int64_t s = from; s <= t; ++s) to[s] = Real(between[s]);
         std::fill(to + t + 1, to + end, Real(0));
         powers_of_two(to, from, end);
         std::fill(to, to + first[t], Real(0)), std::fill(to + t + 1, to + z.span, Real(0));
@@ -331,8 +336,8 @@ template <class Real> struct Backward {
     const Shared<Real>& shared;
 
     static int64_t size(const Layout<Real>& z) {
-        return 3 * z.state * z.dim + 3 * z.span * z.dim + 3 * z.span * z.span + 2 * z.span * z.state + 3 * z.span +
-               2 * z.span * z.W + Decays<Real>::size(z);
+        return 3 * z.state * z.dim + 3 * z.span * z.dim + 3 * z.span * z.span + 2 * z.span * z.state + 2 * z.span +
+               2 * z.span * z.W + sizeof(double) / sizeof(Real) * z.span + Decays<Real>::size(z);
     }
     struct Work {
         const Layout<Real>& z;
@@ -342,14 +347,16 @@ template <class Real> struct Backward {
         Real *x, *dy, *x_turned;   // (span, dim), and (dim, span)
         Real *m, *e, *k;           // M, M (dy . x), and K, which the heads add up
         Real *dc, *db;             // (span, state), which the heads add up
-        Real *da, *dw, *run;       // (span,)
+        Real *dw, *run;            // (span,)
         Real *of_enter, *of_leave; // (span, lanes): c S dy and b G x, one vector of partial sums each
+        double* da;                // (span,)
         Decays<Real> decays;
         Work(const Layout<Real>& z_, Real* at)
             : z(z_), S(at), G(S + z.state * z.dim), turned(G + z.state * z.dim), x(turned + z.state * z.dim), dy(x + z.span * z.dim),
               x_turned(dy + z.span * z.dim), m(x_turned + z.span * z.dim), e(m + z.span * z.span), k(e + z.span * z.span),
-              dc(k + z.span * z.span), db(dc + z.span * z.state), da(db + z.span * z.state), dw(da + z.span), run(dw + z.span),
-              of_enter(run + z.span), of_leave(of_enter + z.span * z.W), decays(z, of_leave + z.span * z.W) {}
+              dc(k + z.span * z.span), db(dc + z.span * z.state), dw(db + z.span * z.state), run(dw + z.span),
+              of_enter(run + z.span), of_leave(of_enter + z.span * z.W), da(reinterpret_cast<double*>(of_leave + z.span * z.W)),
+              decays(z, reinterpret_cast<Real*>(da + z.span)) {}
     };
 
     void operator()(int64_t task, Real* mine) const {
@@ -358,7 +365,7 @@ template <class Real> struct Backward {
         const int64_t group = task / z.chunks % s.groups;
         w.chunk = task % z.chunks, w.row = task / z.chunks / s.groups;
         w.c = shared.c(w.row, group, w.chunk), w.b = shared.b(w.c), w.cb = shared.cb(w.c);
-        std::fill(w.k, w.da, Real(0));  // k, dc, db
+        std::fill(w.k, w.dw, Real(0));  // k, dc, db
         for (w.head = group * z.per_group; w.head < (group + 1) * z.per_group; ++w.head) {
             const int64_t boundary = z.boundary(w.row, w.head, w.chunk);
             z.pack_state(s.checkpoints + boundary, w.S);
@@ -446,7 +453,7 @@ template <class Real> struct Backward {
         double left = 0;  // sum_{s<r} r_s w_s b_s G x_s
         for (int64_t i = 0; i < count; ++i) {
             const Real of_leave = across<Real>(load(w.of_leave + i * z.W));
-            w.da[i] = Real(through + left);
+            w.da[i] = through + left;
             left += double(w.decays.carried[i]) * of_leave;
             w.dw[i] += w.decays.leave[i] * of_leave;
         }
@@ -464,7 +471,7 @@ template <class Real> struct Backward {
             entered += double(w.decays.enter[r]) * across<Real>(load(w.of_enter + r * z.W));
             const bool padding = z.is(PADDING, w.row, t0 + r);
             const int64_t at = z.of_head(w.row, t0 + r, w.head);
-            s.grad_a[at] = padding ? Real(0) : Real(double(w.da[r]) + entered + inside);
+            s.grad_a[at] = padding ? 0 : w.da[r] + entered + inside;
             if (s.grad_w) s.grad_w[at] = w.dw[r];
         }
     }

@@ -77,8 +77,8 @@ def ssd(
         UnsupportedError: the implementation asked for cannot take these arguments.
 
     Numerics:
-        16-bit arguments are computed in float32. Products of decays are exponentials of differences of sums in float64,
-        never a quotient; with A ≤ 0 nothing grows. A reset is a zero, whatever A and dt are there. The backward pass
+        16-bit arguments are computed in float32. Logarithms of decays are added up in float64, each sum from its own terms,
+        never as a difference or a quotient; with A ≤ 0 nothing grows. A reset is a zero, whatever A and dt are there. The backward pass
         keeps the state at the beginning of each chunk, and makes the others again. Results do not depend on the number
         of threads.
 
@@ -105,12 +105,12 @@ def ssd(
     check.same_device("ssd", x=x, reset=reset, lengths=lengths, seq_idx=seq_idx)
     marks = position_marks("ssd", batch, time, reset, lengths, seq_idx)
 
-    tensors = (x, dt, A, B, C, D, dt_bias, initial_state)
-    wide = any(u is not None and u.dtype == torch.float64 for u in tensors)
+    others = (x, B, C, D, initial_state)
+    wide = any(u is not None and u.dtype == torch.float64 for u in (*others, dt, A, dt_bias))
     compute = torch.float64 if wide else torch.float32
-    u, dt, A, B, C, D, dt_bias, initial_state = (None if u is None else u.to(compute) for u in tensors)
-    assert u is not None and A is not None
-    a, w = (A, None) if dt is None else _discretised(dt, A, dt_bias, dt_softplus, dt_limit)
+    u, B, C, D, initial_state = (None if v is None else v.to(compute) for v in others)
+    a, w = (A.double(), None) if dt is None else _discretised(dt, A, dt_bias, dt_softplus, dt_limit)
+    w = None if w is None else w.to(compute)
     D = None if D is None else D.reshape(heads, -1).expand(heads, x.shape[3])
     y, final_state = _op(impl, u, a, w, B, C, D, initial_state, marks, min(chunk or CHUNK, max(time, 1)))
     return SSD(y.to(x.dtype), final_state)
@@ -119,8 +119,8 @@ def ssd(
 def _discretised(
     dt: Tensor, A: Tensor, dt_bias: Tensor | None, dt_softplus: bool, dt_limit: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Δ A and Δ."""
-    dt = dt if dt_bias is None else dt + dt_bias
+    """Δ A and Δ in float64, in which the gradients of A and dt_bias are then added up."""
+    dt = dt.double() if dt_bias is None else dt.double() + dt_bias
     dt = F.softplus(dt) if dt_softplus else dt
     low, high = dt_limit
     if high < math.inf or (low > 0 if dt_softplus else low > -math.inf):

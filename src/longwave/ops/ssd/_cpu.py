@@ -34,7 +34,7 @@ def run(
     marks: Tensor | None,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """y and the final state; all numbers of one precision, `D` (heads, head_dim)."""
+    """y and the final state; a in float64, all else of one precision, `D` (heads, head_dim)."""
     leaves = (x, a, w, B, C, D, initial_state)
     save = torch.is_grad_enabled() and any(leaf is not None and leaf.requires_grad for leaf in leaves)
     initial = None if initial_state is None else initial_state.mT
@@ -77,9 +77,9 @@ def _gradients(
     D, chunk = rest[0], rest[3]
     batch, time, heads, dim = x.shape
     of_D = x.new_empty(batch, -(-time // chunk), heads, dim) if D is not None else x.new_empty(0)
-    of_w = x.new_empty(a.shape) if w is not None else x.new_empty(0)
+    of_w = w.new_empty(w.shape) if w is not None else x.new_empty(0)
     of_initial = x.new_empty(batch, heads, B.shape[3], dim)
-    return *(x.new_empty(u.shape) for u in (x, a)), of_w, x.new_empty(B.shape), x.new_empty(C.shape), of_D, of_initial
+    return x.new_empty(x.shape), a.new_empty(a.shape), of_w, x.new_empty(B.shape), x.new_empty(C.shape), of_D, of_initial
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

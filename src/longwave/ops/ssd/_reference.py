@@ -30,7 +30,7 @@ def run(
     marks: Tensor | None,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """y and the final state; all numbers of one precision, `D` (heads, head_dim)."""
+    """y and the final state; a in float64, all else of one precision, `D` (heads, head_dim)."""
     batch, time, heads, dim = x.shape
     groups, state = B.shape[2:]
     if marks is None:
@@ -45,7 +45,7 @@ def run(
         return u.unflatten(1, (-1, chunk)).unflatten(3, axis).movedim(2, 4)
 
     each, shared = (groups, heads // groups), (groups, 1)
-    decay = _decays(chunks(torch.where(real & ~begins, a, 0), each), chunks(begins.expand(a.shape).int(), each))
+    decay = _decays(chunks(torch.where(real & ~begins, a, 0), each), chunks(begins.expand(a.shape).int(), each), x.dtype)
     u, k, q = chunks(weighted, each), chunks(B, shared), chunks(C, shared)
     y = (q @ k.mT * decay.inside) @ u
     S = x.new_zeros(batch, heads, dim, state) if initial_state is None else initial_state
@@ -68,14 +68,14 @@ class _Decays(NamedTuple):
     through: Tensor
 
 
-def _decays(a: Tensor, begins: Tensor) -> _Decays:
+def _decays(a: Tensor, begins: Tensor, dtype: torch.dtype) -> _Decays:
     """Of log decays and beginnings, (…, position)."""
-    wide, sequence = a.double(), begins.cumsum(-1)
+    sequence = begins.cumsum(-1)
 
     def exp(exponent: Tensor, there: Tensor) -> Tensor:
-        return torch.where(there, torch.where(there, exponent, 0).to(a.dtype).exp(), 0)
+        return torch.where(there, torch.where(there, exponent, 0).to(dtype).exp(), 0)
 
-    between = wide[..., :, None].expand(*a.shape, a.shape[-1]).tril(-1).cumsum(-2)
-    enter = exp(wide.cumsum(-1), sequence == 0)[..., None]
+    between = a[..., :, None].expand(*a.shape, a.shape[-1]).tril(-1).cumsum(-2)
+    enter = exp(a.cumsum(-1), sequence == 0)[..., None]
     inside = exp(between, (sequence[..., :, None] == sequence[..., None, :]).tril())
     return _Decays(inside, enter, inside[..., -1, :, None], enter[..., -1:, :])
