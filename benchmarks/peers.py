@@ -130,3 +130,21 @@ def scan_s5(a: Tensor, b: Tensor) -> Tensor:
 
     a = a.expand(b.shape)
     return torch.stack([associative_scan(compose, (a[i], b[i]))[1] for i in range(b.shape[0])])
+
+
+def selective_loop(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The selective scan as a loop over tokens, everything before it made at once, as most code has it."""
+    a = torch.exp(delta[..., None] * A)
+    b = (delta * u)[..., None] * B
+    h, ys = torch.zeros_like(a[:, 0]), []
+    for t in range(u.shape[1]):
+        h = a[:, t] * h + b[:, t]
+        ys.append((h @ C[:, t, 0, :, None])[..., 0])
+    return torch.stack(ys, 1)
+
+
+def mamba(d_model: int) -> nn.Module:
+    """The Mamba layer of mambapy, by a parallel scan in plain torch."""
+    from mambapy.mamba import MambaBlock, MambaConfig
+
+    return MambaBlock(MambaConfig(d_model=d_model, n_layers=1))

@@ -31,6 +31,8 @@ namespace {
             ISA::block_scan<double>, ISA::cauchy, ISA::cauchy_backward,                                    \
             ISA::selective_scan<float>, ISA::selective_scan<double>,                                       \
             ISA::selective_scan_backward<float>, ISA::selective_scan_backward<double>,                     \
+            ISA::short_conv<float>, ISA::short_conv<double>, ISA::short_conv_backward<float>,              \
+            ISA::short_conv_backward<double>,                                                              \
             ISA::ssd<float>, ISA::ssd<double>, ISA::ssd_backward<float>, ISA::ssd_backward<double>         \
     }
 
@@ -132,6 +134,23 @@ struct SelectiveCall {
         return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], flags[0], flags[1], flags[2], flags[3], seen(0), seen(1), seen(2),
                 seen(3), in(0), in(1), in(2), in(3), in(4), in(5), in(6), at<const uint8_t>(inputs[7]), at<T>(inputs[8]), out(0),
                 out(1), out(2), out(3), out(4), out(5), out(6), out(7), out(8), threads};
+    }
+};
+
+struct ConvCall {
+    std::array<int64_t, 4> sizes;  // batch, length, dim, width
+    bool silu;
+    Address x, grad_y;
+    Strides x_strides, grad_y_strides;
+    std::array<Address, 5> inputs;   // weight, bias, initial, grad_final, marks
+    std::array<Address, 4> outputs;  // y, final, grad_weight, grad_bias
+    int threads;
+
+    template <class T> ShortConv<T> as() const {
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        const auto out = [&](int i) { return at<T>(outputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], silu, view<T>(x, x_strides), view<T>(grad_y, grad_y_strides), in(0), in(1),
+                in(2), in(3), at<const uint8_t>(inputs[4]), out(0), out(1), out(2), out(3), threads};
     }
 };
 
@@ -273,6 +292,14 @@ NB_MODULE(_native, m) {
               nb::gil_scoped_release release;
               if (is_double) (is_backward ? active.selective_scan_backward_f64 : active.selective_scan_f64)(call.as<double>());
               else (is_backward ? active.selective_scan_backward_f32 : active.selective_scan_f32)(call.as<float>());
+          });
+    m.def("short_conv",
+          [](bool is_backward, bool is_double, std::array<int64_t, 4> sizes, bool silu, Address x, Strides sx, Address grad_y,
+             Strides sg, std::array<Address, 5> inputs, std::array<Address, 4> outputs, int threads) {
+              const ConvCall call{sizes, silu, x, grad_y, sx, sg, inputs, outputs, threads};
+              nb::gil_scoped_release release;
+              if (is_double) (is_backward ? active.short_conv_backward_f64 : active.short_conv_f64)(call.as<double>());
+              else (is_backward ? active.short_conv_backward_f32 : active.short_conv_f32)(call.as<float>());
           });
     m.attr("SELECTIVE_SCAN_CHUNK") = SELECTIVE_SCAN_CHUNK;
     m.attr("SELECTIVE_SCAN_TILE") = SELECTIVE_SCAN_TILE;

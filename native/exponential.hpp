@@ -82,14 +82,14 @@ template <class Real> inline Vector<Real> exp2(Vector<Real> x) {
     return x == x ? number : x;
 }
 
-// e^-|x|, not below the smallest normal number.
+// e^-|x|, 0 below the normal numbers.
 template <class Real> inline Vector<Real> exp_minus_abs(Vector<Real> x) {
     using K = Constants<Real>;
     const Vector<Real> lowest = Vector<Real>{} + K::LOWEST * LN_2<Real>, minus = x < Vector<Real>{} ? x : -x;
     const Vector<Real> y = minus < lowest ? lowest : minus;
     const Rounded<Real> k(y * LOG2_E<Real>);
     const Vector<Real> r = ((y - k.whole * K::LN2[0]) - k.whole * K::LN2[1]) * LOG2_E<Real>;
-    return k.scale(r * polynomial(K::EXP2, r) + Real(1));
+    return minus < lowest ? Vector<Real>{} : k.scale(r * polynomial(K::EXP2, r) + Real(1));
 }
 
 // 1 / (1 + e^-x).

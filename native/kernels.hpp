@@ -124,6 +124,18 @@ template <class T> struct SelectiveScan {
 // SELECTIVE_SCAN_TILE. A strip is up to SELECTIVE_SCAN_STRIP blocks of a group.
 constexpr int SELECTIVE_SCAN_CHUNK = 64, SELECTIVE_SCAN_TILE = 8, SELECTIVE_SCAN_STRIP = 8;
 
+template <class T> struct ShortConv {
+    int64_t batch, length, dim, width;
+    bool silu;
+    View<const T> x, grad_y;
+    const T *weight, *bias;         // (dim, width), contiguous; (dim,), or null
+    const T *initial, *grad_final;  // (batch, dim, width - 1), or null
+    const uint8_t* marks;           // (batch, length), or null
+    T *y, *final;                   // (batch, length, dim), (batch, dim, width - 1): the results, or the gradients of x, initial
+    T *grad_weight, *grad_bias;     // (batch, dim, width), (batch, dim): the gradients of each row
+    int threads;
+};
+
 template <class T> struct SSD {
     int64_t batch, length, heads, groups, dim, state, chunk;
     Heads<const T> x, b, c, grad_y;  // b and c have groups for heads, and state for dim
@@ -167,6 +179,10 @@ struct Kernels {
     void (*selective_scan_f64)(const SelectiveScan<double>&);
     void (*selective_scan_backward_f32)(const SelectiveScan<float>&);
     void (*selective_scan_backward_f64)(const SelectiveScan<double>&);
+    void (*short_conv_f32)(const ShortConv<float>&);
+    void (*short_conv_f64)(const ShortConv<double>&);
+    void (*short_conv_backward_f32)(const ShortConv<float>&);
+    void (*short_conv_backward_f64)(const ShortConv<double>&);
     void (*ssd_f32)(const SSD<float>&);
     void (*ssd_f64)(const SSD<double>&);
     void (*ssd_backward_f32)(const SSD<float>&);
@@ -188,6 +204,8 @@ struct Kernels {
     void cauchy_backward(const Cauchy&);                                                           \
     template <class T> void selective_scan(const SelectiveScan<T>&);                               \
     template <class T> void selective_scan_backward(const SelectiveScan<T>&);                      \
+    template <class T> void short_conv(const ShortConv<T>&);                                       \
+    template <class T> void short_conv_backward(const ShortConv<T>&);                              \
     template <class T> void ssd(const SSD<T>&);                                                    \
     template <class T> void ssd_backward(const SSD<T>&);                                           \
     }

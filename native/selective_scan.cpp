@@ -27,6 +27,7 @@
 #include "kernels.hpp"
 #include "lanes.hpp"
 #include "scratch.hpp"
+#include "sequences.hpp"
 #include "threads.hpp"
 
 namespace longwave::LONGWAVE_ISA {
@@ -262,16 +263,11 @@ template <class Real, bool COMPLEX> struct Strip {
 
     // A (..., dim, states) tensor's entries of a block; `index` counts whole (dim, states) tensors.
     void read_states(V* to, const Real* from, int64_t index, int64_t block) const {
-        std::fill_n(to, size, V{});
-        if (!from) return;
-        const Real* p = from + (index * s.dim + channel(block)) * s.states * P;
-        for (int lane = 0; lane < width(block); ++lane)
-            for (int64_t i = 0; i < s.states * P; ++i) to[i][lane] = p[lane * s.states * P + i];
+        std::fill_n(to + s.states * P, size - s.states * P, V{});
+        read_rows(to, from, index * s.dim + channel(block), width(block), s.states * P);
     }
     void write_states(Real* to, const V* from, int64_t index, int64_t block) const {
-        Real* p = to + (index * s.dim + channel(block)) * s.states * P;
-        for (int lane = 0; lane < width(block); ++lane)
-            for (int64_t i = 0; i < s.states * P; ++i) p[lane * s.states * P + i] = from[i][lane];
+        write_rows(to, from, index * s.dim + channel(block), width(block), s.states * P);
     }
     void read_system(int64_t block) {
         V* a = A + block * size;
@@ -281,34 +277,22 @@ template <class Real, bool COMPLEX> struct Strip {
             a[i] *= LOG2_E<Real>;
             for (int lane = 0; lane < W; ++lane) {
                 const Real now = std::abs(a[i][lane]);
-                if (!(now <= largest[block])) largest[block] = now;  // a NaN stays
+                if (!(now <= largest[block]) && largest[block] == largest[block]) largest[block] = now;  // a NaN stays
             }
         }
         if (!s.varying_B) read_states(B + block * size, s.B, 0, block);
         if (!s.varying_C) read_states(C + block * size, s.C, 0, block);
     }
     V read_channels(const Real* from, int64_t block) const {
-        V v = {};
-        for (int lane = 0; from && lane < width(block); ++lane) v[lane] = from[channel(block) + lane];
+        V v;
+        read_rows(&v, from, channel(block), width(block), 1);
         return v;
     }
     void read(V* to, const View<const Real>& from, int64_t block, int64_t t0, int n) const {
-        const Real* p = from.data + row * from.batch + t0 * from.time + channel(block) * from.dim;
-        const int width_ = width(block);
-        if (from.dim == 1 && width_ == W) {
-            for (int t = 0; t < n; ++t) to[t] = load(p + t * from.time);
-            return;
-        }
-        std::fill_n(to, n, V{});
-        Real* into = reinterpret_cast<Real*>(to);
-        for (int lane = 0; lane < width_; ++lane)
-            for (int t = 0; t < n; ++t) into[t * W + lane] = p[lane * from.dim + t * from.time];
+        LONGWAVE_ISA::read(to, from, {row, channel(block), width(block)}, t0, n);
     }
     void write(Real* to, int64_t block, int64_t t, V v) const {
-        Real* p = to + (row * s.length + t) * s.dim + channel(block);
-        const int width_ = width(block);
-        if (width_ == W) store(p, v);
-        else for (int lane = 0; lane < width_; ++lane) p[lane] = v[lane];
+        LONGWAVE_ISA::write(to, {row, channel(block), width(block)}, s.length, s.dim, t, v);
     }
 
     // B or C of a chunk, padded to whole tiles: as single numbers, or the same for all lanes where the other is constant.
@@ -473,10 +457,8 @@ template <class Real, bool COMPLEX> struct Strip {
             write_states(s.grad_A, grad_A + i * size, row, i);
             if (!s.varying_B) write_states(s.grad_B, grad_B + i * size, row, i);
             if (!s.varying_C) write_states(s.grad_C, grad_C + i * size, row, i);
-            for (int lane = 0; lane < width(i); ++lane) {
-                s.grad_D[row * s.dim + channel(i) + lane] = grad_D[i][lane];
-                s.grad_bias[row * s.dim + channel(i) + lane] = grad_bias[i][lane];
-            }
+            write_rows(s.grad_D, &grad_D[i], row * s.dim + channel(i), width(i), 1);
+            write_rows(s.grad_bias, &grad_bias[i], row * s.dim + channel(i), width(i), 1);
         }
     }
 };

@@ -23,6 +23,8 @@ IMPLEMENTATIONS = {
     "block_scan": ("reference", "cpu"),
     "vandermonde": ("reference", "cpu"),
     "long_conv": ("reference", "cpu"),
+    "selective_scan": ("reference", "cpu"),
+    "short_conv": ("reference", "cpu"),
     "ssd": ("reference", "cpu"),
 }
 NATIVE = (
@@ -32,6 +34,8 @@ NATIVE = (
     "krylov",
     "block_scan",
     "cauchy",
+    "selective_scan",
+    "short_conv",
     "ssd",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
@@ -44,9 +48,10 @@ class Case:
 
     id: str
     sizes: dict[str, Any] = field(default_factory=dict)
-    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths", "seq_idx"
+    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths"; or "seq_idx"
     options: dict[str, Any] = field(default_factory=dict)
     constant: bool = False  # linear_scan: a does not depend on batch and time
+    fixed: tuple[str, ...] = ()  # selective_scan: of "B" and "C", those that do not depend on them
 
     def inputs(self, op: str, seed: int = 0) -> Inputs:
         tensors, _ = make_inputs(op, seed=seed, **self.sizes)
@@ -61,9 +66,11 @@ class Case:
             options["count"] = time
         if "lengths" in self.ends:
             options["lengths"] = torch.linspace(0, time, batch).round().long()
-        if "seq_idx" in self.ends:
-            indices = (torch.rand(batch, time, generator=rng) < 0.1).cumsum(1)
-            options["seq_idx"] = indices.masked_fill(torch.rand(batch, time, generator=rng) < 0.2, -1)
+        if "seq_idx" in self.ends:  # some six sequences, with padding before, between, inside and after them
+            numbers = (torch.rand(batch, time, generator=rng) < 6 / max(time, 1)).cumsum(1)
+            options["seq_idx"] = numbers.masked_fill(torch.rand(batch, time, generator=rng) < 0.2, -1)
+        for name in self.fixed:
+            tensors[name] = torch.randn(tensors["A"].shape, dtype=tensors["A"].dtype, generator=rng)
         if self.constant:
             tensors["a"] = tensors["a"][0, 0] if time else tensors["a"].new_full(tensors["a"].shape[2:], 0.5)
         return Inputs(tensors, options)
@@ -72,6 +79,8 @@ class Case:
 def _sizes(batch: int, time: int, dim: int, modes: int = 1, is_complex: bool = True) -> dict[str, Any]:
     return {"batch": batch, "time": time, "dim": dim, "modes": modes, "is_complex": is_complex}
 
+
+SOFTPLUS, SILU = {"delta_softplus": True}, {"activation": "silu"}
 
 # A kernel takes blocks of 16 positions, chunks of 256, and vectors of 4 to 16 channels: around each of these.
 CASES = {
@@ -136,6 +145,46 @@ CASES = {
         for n, c in product((0, 1, 2, 17, 1047), (True, False))
     ),
     "long_conv": tuple(Case(f"length-{n}", _sizes(2, n, 3)) for n in (0, 1, 2, 17, 523)),
+    # A kernel takes chunks of 64 positions, tiles of 8 real states, strips of 8 vectors of 2 to 16 channels.
+    "selective_scan": (
+        *(Case(f"length-{n}", _sizes(2, n, 3, 3, False), options=SOFTPLUS) for n in (0, 1, 2, 17, 64, 65, 131)),
+        *(Case(f"{d}-channels", _sizes(1, 19, d, 2, False)) for d in (1, 16, 33, 150)),
+        *(Case(f"{n}-states", _sizes(1, 19, 3, n, False), options=SOFTPLUS) for n in (1, 8, 16, 256)),
+        Case("one-row", _sizes(1, 37, 5, 2, False)),
+        Case("groups", {**_sizes(2, 70, 6, 3, False), "groups": 3}, options=SOFTPLUS),
+        Case("groups-of-one", {**_sizes(2, 9, 5, 3, False), "groups": 5}),
+        Case("complex", _sizes(2, 70, 5, 3), options=SOFTPLUS),
+        Case("complex-groups", {**_sizes(2, 19, 34, 5), "groups": 2}, ("seq_idx",)),
+        *(
+            Case(f"constant-{''.join(names)}-{'complex' if c else 'real'}", _sizes(2, 67, 19, 9, c), ends, fixed=names)
+            for names, c, ends in (
+                (("B",), False, ("lengths",)),
+                (("C",), False, ("seq_idx",)),
+                (("B", "C"), False, ("reset",)),
+                (("B",), True, ("seq_idx",)),
+                (("C",), True, ()),
+                (("B", "C"), True, ("lengths",)),
+            )
+        ),
+        Case("constant-B-groups", {**_sizes(2, 9, 6, 2, False), "groups": 2}, fixed=("B",)),
+        Case("reset", _sizes(3, 70, 5, 2, False), ("reset",), SOFTPLUS),
+        Case("lengths", _sizes(4, 131, 5, 2, False), ("lengths",), SOFTPLUS),
+        Case("reset-lengths", _sizes(4, 70, 5, 2, False), ("reset", "lengths"), SOFTPLUS),
+        Case("seq-idx", _sizes(3, 131, 5, 2, False), ("seq_idx",), SOFTPLUS),
+    ),
+    # `modes` taps; a kernel knows 4, and takes chunks of 64 positions and strips of 8 vectors of 2 to 16 channels.
+    "short_conv": (
+        *(Case(f"length-{n}", _sizes(2, n, 3, 4), options=SILU) for n in (0, 1, 2, 17, 64, 65, 131)),
+        *(Case(f"{d}-channels", _sizes(1, 19, d, 4)) for d in (1, 16, 33, 150)),
+        *(Case(f"{n}-taps", _sizes(2, 19, 3, n), options=SILU) for n in (1, 2, 3, 7, 70)),
+        Case("longer-than-the-chunk", _sizes(1, 131, 3, 70), ("seq_idx",)),
+        Case("reset", _sizes(3, 70, 5, 4), ("reset",), SILU),
+        Case("lengths", _sizes(4, 131, 5, 3), ("lengths",), SILU),
+        Case("reset-lengths", _sizes(4, 70, 5, 4), ("reset", "lengths")),
+        Case("seq-idx", _sizes(3, 131, 5, 4), ("seq_idx",), SILU),
+        Case("seq-idx-7-taps", _sizes(3, 70, 5, 7), ("seq_idx",), SILU),
+        Case("seq-idx-one-tap", _sizes(3, 19, 5, 1), ("seq_idx",), SILU),
+    ),
     # `dim` channels of a head, `modes` columns of its state. A kernel takes chunks of 64, tiles of 4 rows, and up to 4
     # vectors of 2 to 16; smaller chunks put more boundaries into a short sequence.
     "ssd": (
@@ -158,6 +207,7 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     if dtype in (torch.float64, torch.float32):
         return True
     is_complex = op in ("cauchy", "krylov") or (op in ("linear_scan", "vandermonde") and case.sizes["is_complex"])
+    is_complex = is_complex or (op == "selective_scan" and case.sizes["is_complex"])
     return op != "gated_linear" and not is_complex
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 # Before longwave is imported: annotations of the named modules are checked at every call. Implementation files are not.
-_OPS = ("linear_scan", "diagonal_ssm", "gated_linear", "krylov", "block_scan", "cauchy", "vandermonde", "long_conv", "ssd")
+_OPS = ("linear_scan", "diagonal_ssm", "gated_linear", "krylov", "block_scan", "cauchy", "vandermonde", "long_conv")
+_OPS += ("selective_scan", "short_conv", "ssd")
 _CHECKED = ("math", "layers", "models", "data", "train", "plots", "recipes", *(f"ops.{op}._api" for op in _OPS))
 jaxtyping.install_import_hook([f"longwave.{module}" for module in _CHECKED], "beartype.beartype")
 

@@ -14,6 +14,7 @@ WIDTH = 4
 class MixerCase:
     """A mixer and its options; ``long`` cases also run at the full length of 16,384.
 
+    ``projected``: what enters the system is a product in the precision of the layer, so that is how exact states are.
     ``rate=False``: it has none; ``slow=False``: no parameter of it sets a time scale.
     """
 
@@ -23,6 +24,7 @@ class MixerCase:
     long: bool = False
     rate: bool = True
     slow: bool = True
+    projected: bool = False
 
     @property
     def by_fft(self) -> bool:
@@ -31,7 +33,7 @@ class MixerCase:
 
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF") else precision.to_complex()
+        return precision if self.mixer in ("LMU", "LMUCell", "LSSL", "RTF", "Mamba") else precision.to_complex()
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
         """The layer, the same at each call."""
@@ -97,6 +99,21 @@ MIXER_CASES = (
         "LSSL-learned-fast-no-output",
         "LSSL",
         {"d_state": 3, "learned": True, "dt_min": 0.1, "dt_max": 0.5, "output": None, "dropout": 0.5},
+    ),
+    MixerCase("Mamba", "Mamba", {}, long=True, rate=False, projected=True),
+    MixerCase(
+        "Mamba-wide-taps",
+        "Mamba",
+        {"d_state": 5, "d_conv": 7, "expand": 3, "dt_rank": 3, "dt_min": 0.1, "dt_max": 2.0, "bias": True},
+        rate=False,
+        projected=True,
+    ),
+    MixerCase(
+        "Mamba-narrow",
+        "Mamba",
+        {"d_state": 1, "d_conv": 2, "expand": 1, "dt_init": "constant", "conv_bias": False},
+        rate=False,
+        projected=True,
     ),
 )
 

@@ -4,6 +4,7 @@ In float64 they are the truth; in the precision under test they say what that pr
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -49,6 +50,71 @@ def diagonal_ssm(
     inside = torch.ones(batch, time) if lengths is None else (torch.arange(time) < lengths[:, None])
     y = (2 * y.real if y.is_complex() else y) + D * u * inside[..., None]
     return y, final.reshape(batch, dim, modes)
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    delta_bias: Tensor,
+    initial_state: Tensor,
+    delta_softplus: bool = False,
+    **ends: Tensor,
+) -> tuple[Tensor, Tensor]:
+    (batch, time, dim), rows, finals = u.shape, [], []
+
+    def weights(x: Tensor, i: int, t: int) -> Tensor:
+        return x if x.ndim == 2 else x[i, t].repeat_interleave(dim // x.shape[2], 0)
+
+    for i in range(batch):
+        h, ys = initial_state[i], [torch.zeros_like(u[i, 0])] * time if time else []
+        for t, begins in _path(i, time, **ends):
+            h = torch.zeros_like(h) if begins else h
+            dt = delta[i, t] + delta_bias
+            dt = torch.where(dt > 20, dt, torch.log1p(torch.exp(dt.clamp(max=20)))) if delta_softplus else dt
+            h = torch.exp(dt[:, None] * A) * h + (dt * u[i, t])[:, None] * weights(B, i, t)
+            y = (weights(C, i, t) * h).sum(1)
+            y = (2 * y.real if y.is_complex() else y) + D * u[i, t]
+            ys[t] = y * z[i, t] / (1 + torch.exp(-z[i, t]))
+        rows.append(torch.stack(ys) if ys else u[i])
+        finals.append(h)
+    return torch.stack(rows), torch.stack(finals)
+
+
+def short_conv(
+    x: Tensor, weight: Tensor, bias: Tensor, initial_state: Tensor, activation: str | None = None, **ends: Tensor
+) -> tuple[Tensor, Tensor]:
+    (batch, time, _), taps, rows, finals = x.shape, weight.shape[1] - 1, [], []
+    for i in range(batch):
+        seen, ys = list(initial_state[i].unbind(1)), [torch.zeros_like(bias)] * time
+        for t, begins in _path(i, time, **ends):
+            seen = [torch.zeros_like(bias)] * taps if begins else seen
+            seen = [*seen, x[i, t]]
+            y = bias
+            for tap, value in zip(weight.unbind(1), seen, strict=True):
+                y = y + tap * value
+            ys[t] = y / (1 + torch.exp(-y)) if activation == "silu" else y
+            seen = seen[1:]
+        rows.append(torch.stack(ys) if ys else x[i])
+        finals.append(torch.stack(seen, 1) if taps else initial_state[i])
+    return torch.stack(rows), torch.stack(finals)
+
+
+def _path(row: int, time: int, **ends: Tensor) -> Iterator[tuple[int, bool]]:
+    """The positions of a row that are no padding, and whether a sequence begins there."""
+    if "seq_idx" in ends:
+        before = None
+        for t, now in enumerate(ends["seq_idx"][row].tolist()):
+            if now >= 0:
+                yield t, before is not None and now != before
+                before = now
+        return
+    for t in range(int(ends["lengths"][row]) if "lengths" in ends else time):
+        yield t, "reset" in ends and bool(ends["reset"][row, t])
 
 
 def cauchy(v: Tensor, omega: Tensor, w: Tensor) -> Tensor:

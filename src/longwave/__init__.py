@@ -18,6 +18,7 @@ _PUBLIC = {
     "S5": "layers",
     "RTF": "layers",
     "LRU": "layers",
+    "Mamba": "layers",
     "LSSL": "layers",
     "LMU": "layers",
     "LMUCell": "layers",
@@ -43,7 +44,7 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mixer
+    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mamba, Mixer
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

@@ -11,6 +11,7 @@ axis            meaning
 ``state``       state size of a dense system, and the number of functions that it stands for
 ``block``       positions that a dense system takes at a time
 ``points``      where functions are evaluated
+``width``       taps of a short convolution; ``taps`` are all but the present's
 ``memories``    numbers that an LMU cell writes, each to a memory of its own
 ``heads``       systems of a selective model that share no decay; each has ``head_dim`` channels
 ``groups``      groups of heads that share B and C

@@ -13,12 +13,13 @@ import oracles
 from cases import CASES, DTYPES, IMPLEMENTATIONS, NATIVE, Case, possible, rows
 from longwave import ops
 from longwave.errors import UnsupportedError
+from longwave.ops._marks import position_marks
 from longwave.testing import assert_matches, error_budget
 
 every_row = pytest.mark.parametrize(
     ("op", "impl", "native_isa", "case", "dtype"), rows(*DTYPES), indirect=["native_isa"]
 )
-RECURRENCES = ("linear_scan", "diagonal_ssm", "ssd")
+RECURRENCES = ("linear_scan", "diagonal_ssm", "selective_scan", "short_conv", "ssd")
 
 
 def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -30,6 +31,8 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
         "block_scan": ("u",),
+        "selective_scan": ("u", "delta", "z", "B", "C"),
+        "short_conv": ("x",),
         "ssd": ("x", "dt", "B", "C"),
     }.get(op, ())
 
@@ -170,7 +173,7 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
     tensors, options = Case("", {"batch": 3, "time": 300, "dim": 5, "modes": 2}).inputs(op)
-    sequence = {"linear_scan": "b", "ssd": "x"}.get(op, "u")
+    sequence = {"linear_scan": "b", "short_conv": "x", "ssd": "x"}.get(op, "u")
     before = call(op, tensors, options, impl=impl)[0]
     changed = tensors[sequence].clone()
     changed[1, 123] += 1
@@ -227,8 +230,9 @@ def test_opcheck(op: str, with_ends: bool) -> None:
     tensors, options = case.inputs(op)
     leaves = [x.requires_grad_() for x in tensors.values()]
     ends = [options.get("reset"), options.get("lengths")]
-    last = [False] if op == "linear_scan" else [True]
-    torch.library.opcheck(getattr(torch.ops.longwave, op).default, (*leaves, *ends, *last))
+    marks = position_marks(op, 2, 19, *ends)
+    rest = {"linear_scan": [*ends, False], "selective_scan": [True, marks, True], "short_conv": [True, marks]}
+    torch.library.opcheck(getattr(torch.ops.longwave, op).default, (*leaves, *rest.get(op, [*ends, True])))
 
 
 @pytest.mark.parametrize("save", (False, True))

@@ -9,10 +9,20 @@ import pytest
 import torch
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
-from longwave.ops import cauchy, diagonal_ssm, explain, linear_scan, long_conv, ssd, vandermonde
+from longwave.ops import (
+    cauchy,
+    diagonal_ssm,
+    explain,
+    linear_scan,
+    long_conv,
+    selective_scan,
+    short_conv,
+    ssd,
+    vandermonde,
+)
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
-K = torch.zeros(3, 7)
+K, RATE, BC = torch.zeros(3, 7), torch.zeros(3, 4), torch.zeros(2, 5, 1, 4)
 X, DT, B = torch.zeros(2, 5, 3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 5, 1, 6)  # of ssd, whose A is D
 
 
@@ -69,6 +79,38 @@ def test_explicit_implementations_never_fall_back() -> None:
         (vandermonde, (A, A[:2], 5), {}, r"w \(2, 4\)"),
         (vandermonde, (A, A, -1), {}, "length=-1"),
         (vandermonde, (A, A.real, 5), {}, "both real or both complex"),
+        *(
+            (selective_scan, args, options, message)
+            for args, options, message in (
+                ((U[0], U, RATE, BC, BC), {}, r"u has shape \(5, 3\)"),
+                ((U.to(torch.complex64), U, RATE, BC, BC), {}, "is real"),
+                ((U, U[:, :4], RATE, BC, BC), {}, r"delta has shape \(2, 4, 3\)"),
+                ((U, U, RATE[:2], BC, BC), {}, "dim = 3"),
+                ((U, U, RATE, BC[..., :3], BC), {}, r"B has shape \(2, 5, 1, 3\)"),
+                ((U, U, RATE, BC, BC[:, :, 0]), {}, r"C has shape \(2, 5, 4\); expected \(dim, modes\) or"),
+                ((U, U, RATE, RATE[:2], BC), {}, r"B has shape \(2, 4\)"),
+                ((U, U, RATE, BC, BC.repeat(1, 1, 3, 1)), {}, "B has 1 groups and C 3"),
+                ((U, U, RATE, *2 * [BC.repeat(1, 1, 2, 1)]), {}, "2 groups of B do not divide the 3 channels"),
+                ((U, U, RATE, *2 * [BC[:, :, :0]]), {}, "0 groups of B do not divide"),
+                ((U, U, RATE, BC, BC, D[:2]), {}, r"D has shape \(2,\)"),
+                ((U, U, RATE, BC, BC, D, U[:1]), {}, r"z has shape \(1, 5, 3\)"),
+                ((U, U, RATE, BC, BC, D, U, D[:1]), {}, r"delta_bias has shape \(1,\)"),
+                ((U, U, RATE, BC, BC, D, U, D, RATE), {}, r"initial_state has shape \(3, 4\)"),
+                ((U, U, RATE, BC, BC, D, U, D, torch.stack([A, A])), {}, "real system"),
+                ((U, U, RATE, BC.long(), BC), {}, "B is torch.int64"),
+                ((U, U.to(torch.complex64), RATE, BC, BC), {}, "delta is torch.complex64"),
+                ((U, U, RATE.to("meta"), BC, BC), {}, "different devices"),
+                ((U, U, RATE, BC, BC), {"seq_idx": torch.zeros(2, 4, dtype=torch.long)}, r"seq_idx has shape \(2, 4\)"),
+            )
+        ),
+        (short_conv, (U[0], K), {}, r"x has shape \(5, 3\)"),
+        (short_conv, (U, K[:2]), {}, r"weight has shape \(2, 7\)"),
+        (short_conv, (U, K[:, :0]), {}, "at least one tap"),
+        (short_conv, (U, K, D[:2]), {}, r"bias has shape \(2,\)"),
+        (short_conv, (U, K, D, torch.zeros(2, 3, 7)), {}, r"\(batch, dim, width - 1\) = \(2, 3, 6\)"),
+        (short_conv, (U, K.to(torch.complex64)), {}, "weight is torch.complex64"),
+        (short_conv, (U, K.to("meta")), {}, "different devices"),
+        (short_conv, (U, K), {"reset": torch.zeros(2, 5)}, "torch.bool"),
         (long_conv, (U, K[:2]), {}, r"k has shape \(2, 7\)"),
         (long_conv, (U, K.to(torch.complex64)), {}, "real"),
         (ssd, (X[0], DT, D, B, B), {}, r"x is torch.float32 with shape \(5, 3, 4\)"),
@@ -96,6 +138,11 @@ def test_bad_arguments(function: Any, args: tuple[Any, ...], options: dict[str, 
 def test_unknown_discretization() -> None:
     with pytest.raises(ConfigError, match="zoh, bilinear"):
         diagonal_ssm(U, torch.ones(3), A, A, A, discretization="tustin")
+
+
+def test_unknown_activation() -> None:
+    with pytest.raises(ConfigError, match="None, 'silu'"):
+        short_conv(U, K, activation="relu")
 
 
 @pytest.mark.parametrize("order", ("longwave.ops.linear_scan, longwave.ops", "longwave.ops, longwave.ops.linear_scan"))

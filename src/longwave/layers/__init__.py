@@ -11,6 +11,7 @@ from longwave.layers.lmu import LMU
 from longwave.layers.lmu_cell import LMUCell, LMUCellState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
+from longwave.layers.mamba import Mamba, MambaState
 from longwave.layers.rtf import RTF
 from longwave.layers.s4 import S4
 from longwave.layers.s4d import S4D
@@ -19,6 +20,7 @@ from longwave.layers.s5 import S5
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
     {"LMU": LMU, "LMUCell": LMUCell, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
+    | {"Mamba": Mamba}
 )
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "LMUCellState",
     "LTIMixer",
     "LTIState",
+    "Mamba",
+    "MambaState",
     "Mixer",
     "map_state",
 ]

@@ -12,6 +12,7 @@ from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
+from longwave.ops.short_conv._api import ShortConv, short_conv
 from longwave.ops.ssd._api import SSD, ssd
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 
@@ -26,6 +27,7 @@ __all__ = [
     "LinearScan",
     "LongConv",
     "SelectiveScan",
+    "ShortConv",
     "Vandermonde",
     "block_scan",
     "cauchy",
@@ -36,6 +38,7 @@ __all__ = [
     "linear_scan",
     "long_conv",
     "selective_scan",
+    "short_conv",
     "ssd",
     "vandermonde",
 ]

@@ -32,7 +32,8 @@ def make_inputs(
         op: name of the operation.
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
-        groups: of two heads each, for an operation that has them; `dim` channels are those of a head.
+        groups: of channels that share weights, where an operation has them; of two heads each in `ssd`, where `dim` channels
+            are those of a head.
         seed: of the random numbers.
 
     Returns:
@@ -94,6 +95,26 @@ def make_inputs(
             "leave": normal(dim, 3, modes, kind=False),
             "kernel": normal(dim, 3, kind=False),
             "initial_state": normal(dim, batch, modes, kind=False),
+        }
+    elif op == "selective_scan":  # steps are positive without softplus too
+        rate = torch.exp(normal(dim, modes, kind=False) - 1.5)
+        tensors = {
+            "u": normal(batch, time, dim, kind=False),
+            "delta": 0.5 * normal(batch, time, dim, kind=False).abs(),
+            "A": torch.complex(-rate, 3 * normal(dim, modes, kind=False)) if is_complex else -rate,
+            "B": normal(batch, time, groups, modes),
+            "C": normal(batch, time, groups, modes),
+            "D": normal(dim, kind=False),
+            "z": normal(batch, time, dim, kind=False),
+            "delta_bias": 0.1 * normal(dim, kind=False).abs(),
+            "initial_state": normal(batch, dim, modes),
+        }
+    elif op == "short_conv":  # of `modes` taps
+        tensors = {
+            "x": normal(batch, time, dim, kind=False),
+            "weight": normal(dim, modes, kind=False),
+            "bias": normal(dim, kind=False),
+            "initial_state": normal(batch, dim, modes - 1, kind=False),
         }
     elif op == "ssd":  # steps in (0, 1); D of each head if there is one group, else of each channel
         heads = 2 * groups

@@ -93,7 +93,9 @@ def selective_scan(
         raise ShapeError(f"selective_scan: u is {u.dtype}; the input of a bank is real.")
     batch, time, dim = u.shape
     if A.ndim != 2 or A.shape[0] != dim:
-        raise ShapeError(f"selective_scan: A has shape {tuple(A.shape)}; expected (dim, modes) with dim = {dim} as in u.")
+        raise ShapeError(
+            f"selective_scan: A has shape {tuple(A.shape)}; expected (dim, modes) with dim = {dim} as in u."
+        )
     modes = A.shape[1]
     for name, x in (("delta", delta), ("z", z)):
         if x is not None:
@@ -139,9 +141,7 @@ def _check_weights(u: Tensor, modes: int, **weights: Tensor) -> None:
         if x.ndim == 2:
             check.shape("selective_scan", name, x, (dim, modes), "(dim, modes)")
         elif x.ndim == 4:
-            check.shape(
-                "selective_scan", name, x, (batch, time, groups[name], modes), "(batch, time, groups, modes)"
-            )
+            check.shape("selective_scan", name, x, (batch, time, groups[name], modes), "(batch, time, groups, modes)")
         else:
             raise ShapeError(
                 f"selective_scan: {name} has shape {tuple(x.shape)}; expected (dim, modes) or "

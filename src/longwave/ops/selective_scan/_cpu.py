@@ -105,7 +105,7 @@ def _outputs(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _gradients(*args: Any) -> tuple[Tensor, ...]:
-    """Of u, initial_state, delta, z, and for each row A, B, C, D, delta_bias; B and C for each strip where they vary."""
+    """Of u, initial_state, delta, z; for each row A, B, C, D, delta_bias, but of a varying B or C for each strip."""
     inputs = Inputs(*args[:-3])
     u, A, (batch, _, dim) = inputs.u, inputs.A, inputs.u.shape
     strips = -(-inputs.blocks() // kernels().SELECTIVE_SCAN_STRIP)

@@ -21,11 +21,11 @@ def run(
     marks: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """y and the final state; the arguments are of one precision, A, B, C all real or all complex."""
-    dt = delta if delta_bias is None else delta + delta_bias
-    dt = F.softplus(dt) if delta_softplus else dt
     inside, begins = _inside(u, marks), None if marks is None else marks == BEGINS
-    dt, u = torch.where(inside, dt, 0), torch.where(inside, u, 0)
-    drive, B, C = dt * u, _per_position(B, u), _per_position(C, u)
+    u, delta = torch.where(inside, u, 0), torch.where(inside, delta, 0)
+    dt = delta if delta_bias is None else delta + delta_bias
+    dt = torch.where(inside, F.softplus(dt) if delta_softplus else dt, 0)
+    drive, B, C = dt * u, _per_position(B, u, inside), _per_position(C, u, inside)
 
     h = A.new_zeros(len(u), *A.shape) if initial_state is None else initial_state
     outputs = []
@@ -37,8 +37,7 @@ def run(
     y = torch.stack(outputs, 1) if outputs else torch.zeros_like(u)
     y = 2 * y.real if y.is_complex() else y
     y = y if D is None else y + D * u
-    y = y if z is None else y * F.silu(z)
-    return torch.where(inside, y, 0), h
+    return torch.where(inside, y if z is None else y * F.silu(torch.where(inside, z, 0)), 0), h
 
 
 def _inside(u: Tensor, marks: Tensor | None) -> Tensor:
@@ -46,9 +45,9 @@ def _inside(u: Tensor, marks: Tensor | None) -> Tensor:
     return torch.ones(1, 1, 1, dtype=torch.bool, device=u.device) if marks is None else (marks != PADDING)[:, :, None]
 
 
-def _per_position(x: Tensor, u: Tensor) -> Tensor:
+def _per_position(x: Tensor, u: Tensor, inside: Tensor) -> Tensor:
     """B or C for each row, position and channel: (batch, time, dim or 1, state)."""
     if x.ndim == 2:
         return x.expand(*u.shape[:2], *x.shape)
-    groups = x.shape[2]
+    x, groups = torch.where(inside[..., None], x, 0), x.shape[2]
     return x if groups == 1 else x.repeat_interleave(u.shape[2] // groups, 2)
