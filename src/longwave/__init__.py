@@ -19,6 +19,8 @@ _PUBLIC = {
     "RTF": "layers",
     "LRU": "layers",
     "Mamba": "layers",
+    "Mamba2": "layers",
+    "Mamba3": "layers",
     "LSSL": "layers",
     "LMU": "layers",
     "LMUCell": "layers",
@@ -44,7 +46,8 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mamba, Mixer
+    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mixer
+    from longwave.layers import Mamba, Mamba2, Mamba3
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

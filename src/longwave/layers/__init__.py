@@ -12,6 +12,8 @@ from longwave.layers.lmu_cell import LMUCell, LMUCellState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
 from longwave.layers.mamba import Mamba, MambaState
+from longwave.layers.mamba2 import Mamba2, Mamba2State
+from longwave.layers.mamba3 import Mamba3, Mamba3State
 from longwave.layers.rtf import RTF
 from longwave.layers.s4 import S4
 from longwave.layers.s4d import S4D
@@ -20,7 +22,7 @@ from longwave.layers.s5 import S5
 # name -> mixer
 MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
     {"LMU": LMU, "LMUCell": LMUCell, "LSSL": LSSL, "S4": S4, "DSS": DSS, "S4D": S4D, "S5": S5, "RTF": RTF, "LRU": LRU}
-    | {"Mamba": Mamba}
+    | {"Mamba": Mamba, "Mamba2": Mamba2, "Mamba3": Mamba3}
 )
 
 __all__ = [
@@ -41,6 +43,10 @@ __all__ = [
     "LTIMixer",
     "LTIState",
     "Mamba",
+    "Mamba2",
+    "Mamba2State",
+    "Mamba3",
+    "Mamba3State",
     "MambaState",
     "Mixer",
     "map_state",
