@@ -71,9 +71,7 @@ def layers() -> list[measure.Row]:
         with torch.no_grad():
             what, peer = f"Mamba2({WIDTH}), {time} positions", "transformers, plain PyTorch"
             rows.append(measure.compare(f"{what}, forward", lambda x=x: ours(x), peer, lambda x=x: theirs(x)))
-        rows.append(
-            measure.compare(f"{what}, training", lambda t=train: t(ours), peer, lambda t=train: t(theirs))
-        )
+        rows.append(measure.compare(f"{what}, training", lambda t=train: t(ours), peer, lambda t=train: t(theirs)))
     return rows
 
 

@@ -125,7 +125,13 @@ MIXER_CASES = (
         rate=False,
         projected=True,
     ),
-    MixerCase("Mamba2-no-norm", "Mamba2", {"d_state": 3, "headdim": 4, "rmsnorm": False, "d_conv": 1}, rate=False, projected=True),
+    MixerCase(
+        "Mamba2-no-norm",
+        "Mamba2",
+        {"d_state": 3, "headdim": 4, "rmsnorm": False, "d_conv": 1},
+        rate=False,
+        projected=True,
+    ),
     MixerCase("Mamba3", "Mamba3", {"d_state": 8, "headdim": 2}, long=True, rate=False, projected=True),
     MixerCase(
         "Mamba3-groups-softplus-norm",
@@ -135,11 +141,18 @@ MIXER_CASES = (
         rate=False,
         projected=True,
     ),
-    MixerCase("Mamba3-mimo", "Mamba3", {"d_state": 8, "headdim": 4, "is_mimo": True, "mimo_rank": 3}, rate=False, projected=True),
+    MixerCase(
+        "Mamba3-mimo",
+        "Mamba3",
+        {"d_state": 8, "headdim": 4, "is_mimo": True, "mimo_rank": 3},
+        rate=False,
+        projected=True,
+    ),
     MixerCase(
         "Mamba3-mimo-norm",
         "Mamba3",
-        {"d_state": 4, "headdim": 2, "is_mimo": True, "mimo_rank": 2, "is_outproj_norm": True, "pairing": "interleaved"},
+        {"d_state": 4, "headdim": 2, "is_mimo": True, "mimo_rank": 2, "is_outproj_norm": True}
+        | {"pairing": "interleaved"},
         rate=False,
         projected=True,
     ),

@@ -46,8 +46,24 @@ __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAl
 
 if TYPE_CHECKING:
     from longwave.errors import LongwaveError
-    from longwave.layers import DSS, LMU, LRU, LSSL, MIXERS, RTF, S4, S4D, S5, Block, HiPPO, LMUCell, Mixer
-    from longwave.layers import Mamba, Mamba2, Mamba3
+    from longwave.layers import (
+        DSS,
+        LMU,
+        LRU,
+        LSSL,
+        MIXERS,
+        RTF,
+        S4,
+        S4D,
+        S5,
+        Block,
+        HiPPO,
+        LMUCell,
+        Mamba,
+        Mamba2,
+        Mamba3,
+        Mixer,
+    )
     from longwave.math import StateSpace
     from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
 

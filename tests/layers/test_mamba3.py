@@ -82,7 +82,10 @@ def rotate(u: Tensor, theta: Tensor, halves: bool) -> Tensor:
 @torch.no_grad()
 def test_equals_its_recurrence(options: dict[str, Any], heavy_tail: bool, halves: bool) -> None:
     torch.manual_seed(0)
-    names = {"A_activation": "heavy_tail" if heavy_tail else "softplus", "pairing": "halves" if halves else "interleaved"}
+    names = {
+        "A_activation": "heavy_tail" if heavy_tail else "softplus",
+        "pairing": "halves" if halves else "interleaved",
+    }
     layer = Mamba3(6, d_state=8, headdim=3, dt_min=0.1, dt_max=0.9, **names, **options).double()
     for parameter in layer.parameters():  # away from what is zero, one or equal at initialisation
         parameter.add_(0.3 * torch.randn_like(parameter))

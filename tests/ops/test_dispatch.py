@@ -126,7 +126,7 @@ def test_explicit_implementations_never_fall_back() -> None:
         (ssd, (X, DT, D, B, B, D, D[:2]), {}, "dt_bias"),
         (ssd, (X, DT, D, B, B, D, D, X), {}, "initial_state"),
         (ssd, (X, DT, D, B, B), {"chunk": 0}, "chunk=0"),
-        (ssd, (X, DT, D, B, B), {"seq_idx": torch.zeros(2, 5, dtype=torch.int32), "reset": DT[..., 0] > 0}, "leave out"),
+        (ssd, (X, DT, D, B, B), {"seq_idx": torch.zeros(2, 5, dtype=torch.int32), "lengths": D[:2].int()}, "leave out"),
         (ssd, (X, DT, D.to("meta"), B, B), {}, "different devices"),
     ],
 )

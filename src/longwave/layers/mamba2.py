@@ -157,7 +157,9 @@ class Mamba2(Mixer):
     def _projections(self, x: Tensor, rate: float) -> tuple[Tensor, ...]:
         """z, (x, B, C) before the convolution, and dt."""
         if rate != 1:
-            raise UnsupportedError(f"rate={rate}: Mamba2 has no sampling interval, its steps come from the input; give 1")
+            raise UnsupportedError(
+                f"rate={rate}: Mamba2 has no sampling interval, its steps come from the input; give 1"
+            )
         channels = self.d_inner + 2 * self.ngroups * self.d_state
         return self.in_proj(x).split([self.d_inner, channels, self.nheads], -1)
 

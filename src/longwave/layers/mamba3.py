@@ -74,8 +74,8 @@ class Mamba3(Mixer):
         is_mimo: several columns at each position.
         mimo_rank: how many.
         A_activation: ``"heavy_tail"`` as in the published checkpoints; ``"softplus"`` as in the first release.
-        pairing: coordinates that turn together: ``"interleaved"``, 2i and 2i + 1, or ``"halves"``, i and i + N/2; None is
-            what the published checkpoints have, halves with is_mimo and interleaved without.
+        pairing: coordinates that turn together: ``"interleaved"``, 2i and 2i + 1, or ``"halves"``, i and i + N/2; None
+            is what the published checkpoints have, halves with is_mimo and interleaved without.
         chunk_size: most positions of one masked product; it changes nothing but rounding and speed.
 
     Raises:
@@ -86,7 +86,7 @@ class Mamba3(Mixer):
         scale[t] = γ[t] + (1 − λ[t+1]) Δ[t+1] on every key the recurrence is that of `ssd`, less what S[t] does not yet
         have of position t, which is a product of numbers of position t alone.
 
-    Source: Mamba-3, 2026, arXiv:2603.15569, §3, and its released code, from which the names and shapes of parameters are.
+    Source: Mamba-3, 2026, arXiv:2603.15569, §3, and its released code, for names and shapes of parameters.
 
     Example:
         >>> layer = Mamba3(d_model=16, d_state=8, headdim=8, is_mimo=True)
@@ -141,8 +141,7 @@ class Mamba3(Mixer):
             self.mimo_z = nn.Parameter(torch.ones(columns))
             self.mimo_o = nn.Parameter(torch.full(columns, 1 / self.rank))
         self.D = nn.Parameter(torch.ones(self.nheads))
-        norm = GatedRMSNorm(self.d_inner, self.headdim, norm_before_gate=True) if is_outproj_norm else None
-        self.norm = norm
+        self.norm = GatedRMSNorm(self.d_inner, self.headdim, norm_before_gate=True) if is_outproj_norm else None
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
     def initial_state(
@@ -159,7 +158,8 @@ class Mamba3(Mixer):
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, Mamba3State]:
-        before = self.initial_state(len(x), dtype=x.dtype, device=x.device) if state is None else self._checked(state, x)
+        state = self.initial_state(len(x), dtype=x.dtype, device=x.device) if state is None else state
+        before = self._checked(state, x)
         projected = self._projected(x, rate)
         if not x.shape[1]:
             return self.out_proj(projected[..., : self.d_inner]), before
@@ -168,19 +168,19 @@ class Mamba3(Mixer):
             real, begins = _ends(x, lengths, reset)
             theta = _angles(drive.turn, before.angle, real, begins)
             k, q = self._rotated(drive.k, theta), self._rotated(drive.q, theta)
-            y, ssm = self._scan(drive, k, q, before, lengths, real, begins)
+            y, ssm = self._scan(drive, k, q, before, real, begins)
             y = self._gated(y, drive.z).to(x.dtype)
             last = real.sum(1) - 1
             after = [_at(u, last, old) for u, old in ((theta, before.angle), (k, before.k), (drive.v, before.v))]
         return self.out_proj(y), Mamba3State(after[0], ssm, *after[1:])
 
     def _scan(
-        self, drive: _Drive, k: Tensor, q: Tensor, before: Mamba3State, lengths: Tensor | None, real: Tensor, begins: Tensor
+        self, drive: _Drive, k: Tensor, q: Tensor, before: Mamba3State, real: Tensor, begins: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """y[t]_r and the last S: `ssd` over rank · time positions, each writing one column, of which the first decays."""
-        rank, mimo_x, (later, now) = self.rank, self._columns("mimo_x"), (drive.dt * (1 - drive.share), drive.dt * drive.share)
+        """y[t]_r and the last S: `ssd` over rank · time positions, each writing one column; only the first decays."""
+        rank, mimo_x = self.rank, self._columns("mimo_x")
         linked = (real & ~begins)[..., None]  # a position that reads the key before it
-        later = torch.where(linked, later, 0)
+        now, later = drive.dt * drive.share, torch.where(linked, drive.dt * (1 - drive.share), 0)
         ahead = F.pad(later[:, 1:], (0, 0, 0, 1))
         scale = now + ahead
         v = (scale[..., None] * drive.v)[:, :, None] * mimo_x.movedim(1, 0)
@@ -189,7 +189,7 @@ class Mamba3(Mixer):
         y, final = ssd(
             v.flatten(1, 2), None, decay.flatten(1, 2), k.flatten(1, 2), q.flatten(1, 2), initial_state=S,
             reset=F.pad(begins[..., None], (0, rank - 1)).flatten(1),
-            lengths=None if lengths is None else lengths * rank, chunk=self.chunk_size,
+            lengths=real.sum(1) * rank, chunk=self.chunk_size,
         )  # fmt: skip
         # What y[t]_r wants of its own position: the columns after r, without what waits for position t + 1; and D.
         own = torch.einsum("btrhn,btshn->bthrs", q, k)
@@ -215,7 +215,9 @@ class Mamba3(Mixer):
 
     def _projected(self, x: Tensor, rate: float) -> Tensor:
         if rate != 1:
-            raise UnsupportedError(f"rate={rate}: Mamba3 has no sampling interval, its steps come from the input; give 1")
+            raise UnsupportedError(
+                f"rate={rate}: Mamba3 has no sampling interval, its steps come from the input; give 1"
+            )
         return self.in_proj(x)
 
     def _widths(self) -> list[int]:
@@ -254,7 +256,7 @@ class Mamba3(Mixer):
         return torch.einsum("bhp,hrp,brhn->bhpn", v, self._columns("mimo_x").expand(-1, -1, self.headdim), k)
 
     def _columns(self, name: str) -> Tensor:
-        """One of the three (heads, rank, head_dim) weights, in float32 at least; ones where there is one column only."""
+        """One of the three (heads, rank, head_dim) weights, in float32 at least; ones where there is one column."""
         if self.is_mimo:
             return getattr(self, name).to(real_dtype(self.D.dtype))
         return torch.ones(self.nheads, 1, 1, dtype=real_dtype(self.D.dtype), device=self.D.device)
@@ -287,7 +289,7 @@ class Mamba3(Mixer):
             )
         if self.d_state % 2 or not 1 <= self.angles <= self.d_state // 2:
             raise ConfigError(
-                f"d_state={self.d_state} must be even, and rope_fraction={rope_fraction} of it one pair or more, at most all"
+                f"d_state={self.d_state} must be even, and rope_fraction={rope_fraction} of it one pair or more"
             )
 
 

@@ -32,8 +32,8 @@ def make_inputs(
         op: name of the operation.
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
-        groups: of channels that share weights, where an operation has them; of two heads each in `ssd`, where `dim` channels
-            are those of a head.
+        groups: of channels that share weights, where an operation has them; of two heads each in `ssd`, where `dim`
+            channels are those of a head.
         seed: of the random numbers.
 
     Returns:

@@ -65,8 +65,8 @@ def ssd(
         reset: True where a new sequence begins: the state before that position is forgotten.
         lengths: row i ends after lengths[i] positions; y is zero beyond, the final state is that at its end.
         seq_idx: the number of the sequence that each position belongs to, −1 for padding; instead of the last two.
-        chunk: most positions of one masked product, 256 if None; the native kernel takes 64 at most. Results depend on it
-            by rounding alone.
+        chunk: most positions of one masked product, 256 if None; the native kernel takes 64 at most. It changes
+            nothing but rounding.
         impl: "auto", "reference" or "cpu".
 
     Returns:
@@ -77,10 +77,10 @@ def ssd(
         UnsupportedError: the implementation asked for cannot take these arguments.
 
     Numerics:
-        16-bit arguments are computed in float32. Logarithms of decays are added up in float64, each sum from its own terms,
-        never as a difference or a quotient; with A ≤ 0 nothing grows. A reset is a zero, whatever A and dt are there. The backward pass
-        keeps the state at the beginning of each chunk, and makes the others again. Results do not depend on the number
-        of threads.
+        16-bit arguments are computed in float32. Logarithms of decays are added up in float64, each sum from its own
+        terms, never as a difference or a quotient; with A ≤ 0 nothing grows. A reset is a zero, whatever A and dt are
+        there. The backward pass keeps the state at the beginning of each chunk, and makes the others again. Results do
+        not depend on the number of threads.
 
     Source:
         Dao & Gu, "Transformers are SSMs" (2024), arXiv:2405.21060, §6 and listing 1.
@@ -105,14 +105,15 @@ def ssd(
     check.same_device("ssd", x=x, reset=reset, lengths=lengths, seq_idx=seq_idx)
     marks = position_marks("ssd", batch, time, reset, lengths, seq_idx)
 
-    others = (x, B, C, D, initial_state)
-    wide = any(u is not None and u.dtype == torch.float64 for u in (*others, dt, A, dt_bias))
+    tensors = (x, dt, A, B, C, D, dt_bias, initial_state)
+    wide = any(v is not None and v.dtype == torch.float64 for v in tensors)
     compute = torch.float64 if wide else torch.float32
-    u, B, C, D, initial_state = (None if v is None else v.to(compute) for v in others)
+    u, keys, queries = (v.to(compute) for v in (x, B, C))
+    D, initial_state = (None if v is None else v.to(compute) for v in (D, initial_state))
     a, w = (A.double(), None) if dt is None else _discretised(dt, A, dt_bias, dt_softplus, dt_limit)
     w = None if w is None else w.to(compute)
     D = None if D is None else D.reshape(heads, -1).expand(heads, x.shape[3])
-    y, final_state = _op(impl, u, a, w, B, C, D, initial_state, marks, min(chunk or CHUNK, max(time, 1)))
+    y, final_state = _op(impl, u, a, w, keys, queries, D, initial_state, marks, min(chunk or CHUNK, max(time, 1)))
     return SSD(y.to(x.dtype), final_state)
 
 
@@ -161,4 +162,6 @@ def _check_shapes(
     if dt_bias is not None:
         check.shape("ssd", "dt_bias", dt_bias, (heads,), "(heads,)")
     if initial_state is not None:
-        check.shape("ssd", "initial_state", initial_state, (batch, heads, dim, state), "(batch, heads, head_dim, state)")
+        check.shape(
+            "ssd", "initial_state", initial_state, (batch, heads, dim, state), "(batch, heads, head_dim, state)"
+        )

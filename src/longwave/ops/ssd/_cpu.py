@@ -14,8 +14,8 @@ from longwave.ops._native import refuses as refuses
 LONGEST = 64  # chunk: at 128 states a position costs twice as much in the states between chunks as inside one of these
 
 library.define(
-    "ssd(Tensor x, Tensor a, Tensor? w, Tensor B, Tensor C, Tensor? D, Tensor? initial_state, Tensor? marks, int chunk, "
-    "bool save) -> (Tensor, Tensor, Tensor)"
+    "ssd(Tensor x, Tensor a, Tensor? w, Tensor B, Tensor C, Tensor? D, Tensor? initial_state, Tensor? marks, "
+    "int chunk, bool save) -> (Tensor, Tensor, Tensor)"
 )
 library.define(
     "ssd_backward(Tensor x, Tensor grad_y, Tensor a, Tensor? w, Tensor B, Tensor C, Tensor? D, Tensor? grad_final, "
@@ -79,7 +79,15 @@ def _gradients(
     of_D = x.new_empty(batch, -(-time // chunk), heads, dim) if D is not None else x.new_empty(0)
     of_w = w.new_empty(w.shape) if w is not None else x.new_empty(0)
     of_initial = x.new_empty(batch, heads, B.shape[3], dim)
-    return x.new_empty(x.shape), a.new_empty(a.shape), of_w, x.new_empty(B.shape), x.new_empty(C.shape), of_D, of_initial
+    return (
+        x.new_empty(x.shape),
+        a.new_empty(a.shape),
+        of_w,
+        x.new_empty(B.shape),
+        x.new_empty(C.shape),
+        of_D,
+        of_initial,
+    )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -118,7 +126,8 @@ def _call(
 ) -> None:
     """Hand everything to the kernel, in the order of native/bindings.cpp."""
     x, B = sequences[:2]
-    assert x is not None and B is not None
+    assert x is not None
+    assert B is not None
     batch, time, heads, dim = x.shape
     seen = [None if u is None else plain(u) for u in sequences]  # named, so that copies live during the call
     held = [packed(u) for u in inputs]

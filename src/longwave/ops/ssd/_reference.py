@@ -45,7 +45,9 @@ def run(
         return u.unflatten(1, (-1, chunk)).unflatten(3, axis).movedim(2, 4)
 
     each, shared = (groups, heads // groups), (groups, 1)
-    decay = _decays(chunks(torch.where(real & ~begins, a, 0), each), chunks(begins.expand(a.shape).int(), each), x.dtype)
+    decay = _decays(
+        chunks(torch.where(real & ~begins, a, 0), each), chunks(begins.expand(a.shape).int(), each), x.dtype
+    )
     u, k, q = chunks(weighted, each), chunks(B, shared), chunks(C, shared)
     y = (q @ k.mT * decay.inside) @ u
     S = x.new_zeros(batch, heads, dim, state) if initial_state is None else initial_state
@@ -60,7 +62,7 @@ def run(
 
 
 class _Decays(NamedTuple):
-    """L; the decay up to each position, after it, and of the whole chunk; all zero across the beginning of a sequence."""
+    """L; the decay up to each position, after it, and of the whole chunk; zero where a sequence begins between."""
 
     inside: Tensor
     enter: Tensor
