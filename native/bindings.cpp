@@ -17,7 +17,7 @@ namespace nb = nanobind;
 using namespace longwave;
 using Address = uintptr_t;
 using Strides = std::array<int64_t, 3>;
-using BlockStrides = std::array<int64_t, 4>;
+using AxesStrides = std::array<int64_t, 4>;
 
 namespace {
 
@@ -35,7 +35,8 @@ namespace {
             ISA::selective_scan<float>, ISA::selective_scan<double>,                                       \
             ISA::selective_scan_backward<float>, ISA::selective_scan_backward<double>,                     \
             ISA::short_conv<float>, ISA::short_conv<double>, ISA::short_conv_backward<float>,              \
-            ISA::short_conv_backward<double>, ISA::wkv<float>, ISA::wkv<double>,                           \
+            ISA::short_conv_backward<double>, ISA::ssd<float>, ISA::ssd<double>,                           \
+            ISA::ssd_backward<float>, ISA::ssd_backward<double>, ISA::wkv<float>, ISA::wkv<double>,        \
             ISA::wkv_backward<float>, ISA::wkv_backward<double>                                            \
     }
 
@@ -66,7 +67,7 @@ void use(const std::string& isa) {
 
 template <class T> T* at(Address a) { return reinterpret_cast<T*>(a); }
 template <class T> View<const T> view(Address a, const Strides& s) { return {at<const T>(a), s[0], s[1], s[2]}; }
-template <class T> Blocks<T> blocks(Address a, const BlockStrides& s) { return {at<T>(a), s[0], s[1], s[2], s[3]}; }
+template <class T> Blocks<T> blocks(Address a, const AxesStrides& s) { return {at<T>(a), s[0], s[1], s[2], s[3]}; }
 
 struct ScanCall {
     int64_t batch, length, dim;
@@ -131,7 +132,7 @@ struct BlockCall {
     std::array<int64_t, 5> sizes;  // dim, batch, blocks, span, state
     Address u, grad_y, transition, enter, leave, kernel, fresh, initial, y, grad_u, starts, final, grad_starts, grad_final;
     Address grad_initial, grad_transition, grad_enter, grad_leave, grad_kernel;
-    BlockStrides u_strides, grad_y_strides, y_strides, grad_u_strides;
+    AxesStrides u_strides, grad_y_strides, y_strides, grad_u_strides;
     int threads;
 
     template <class T> BlockScan<T> as() const {
@@ -190,6 +191,27 @@ struct WKVCall {
         return {batch, length, dim, view<T>(k, k_strides), view<T>(v, v_strides), view<T>(grad_y, grad_y_strides), at<const T>(w),
                 at<const T>(u), at<const T>(initial), at<const T>(grad_final), at<const uint8_t>(marks), at<T>(y), at<T>(final),
                 at<T>(checkpoints), at<T>(grad_k), at<T>(grad_v), at<T>(grad_w), at<T>(grad_u), at<T>(grad_initial), threads};
+    }
+};
+
+struct SSDCall {
+    std::array<int64_t, 7> sizes;     // batch, length, heads, groups, dim, state, chunk
+    std::array<Address, 4> sequences;  // x, B, C, grad_y
+    std::array<AxesStrides, 4> strides;
+    std::array<Address, 7> inputs;   // a, w, D, initial, grad_final, marks, checkpoints
+    std::array<Address, 8> outputs;  // y, final, slopes, grad_a, grad_w, grad_B, grad_C, grad_D
+    int threads;
+
+    template <class T> SSD<T> as() const {
+        const auto seen = [&](int i) {
+            const AxesStrides& s = strides[i];
+            return Heads<const T>{at<const T>(sequences[i]), s[0], s[1], s[2], s[3]};
+        };
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        const auto out = [&](int i) { return at<T>(outputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], seen(0), seen(1), seen(2), seen(3),
+                at<const double>(inputs[0]), in(1), in(2), in(3), in(4), at<const uint8_t>(inputs[5]), at<T>(inputs[6]), out(0), out(1),
+                out(2), at<double>(outputs[3]), out(4), out(5), out(6), out(7), threads};
     }
 };
 
@@ -293,8 +315,8 @@ NB_MODULE(_native, m) {
         is_double ? active.block_tables_backward_f64(call.as<double>()) : active.block_tables_backward_f32(call.as<float>());
     });
     m.def("block_scan",
-          [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const BlockStrides& u_strides, Address transition,
-             Address enter, Address leave, Address kernel, Address fresh, Address initial, Address y, const BlockStrides& y_strides,
+          [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const AxesStrides& u_strides, Address transition,
+             Address enter, Address leave, Address kernel, Address fresh, Address initial, Address y, const AxesStrides& y_strides,
              Address starts, Address final, int threads) {
               BlockCall call{};
               call.sizes = sizes, call.threads = threads;
@@ -305,10 +327,10 @@ NB_MODULE(_native, m) {
               is_double ? active.block_scan_f64(call.as<double>()) : active.block_scan_f32(call.as<float>());
           });
     m.def("block_scan_backward",
-          [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const BlockStrides& u_strides, Address transition,
+          [](const std::array<int64_t, 5>& sizes, bool is_double, Address u, const AxesStrides& u_strides, Address transition,
              Address enter, Address leave, Address kernel, Address fresh, Address starts, Address grad_y,
-             const BlockStrides& grad_y_strides, Address grad_starts, Address grad_final, Address grad_u,
-             const BlockStrides& grad_u_strides, Address grad_transition, Address grad_enter, Address grad_leave,
+             const AxesStrides& grad_y_strides, Address grad_starts, Address grad_final, Address grad_u,
+             const AxesStrides& grad_u_strides, Address grad_transition, Address grad_enter, Address grad_leave,
              Address grad_kernel, Address grad_initial, int threads) {
               BlockCall call{};
               call.sizes = sizes, call.threads = threads;
@@ -369,6 +391,14 @@ NB_MODULE(_native, m) {
                                  grad_u, grad_initial, sk, sv, sg, threads};
               nb::gil_scoped_release release;
               is_double ? active.wkv_backward_f64(call.as<double>()) : active.wkv_backward_f32(call.as<float>());
+          });
+    m.def("ssd",
+          [](bool is_backward, bool is_double, std::array<int64_t, 7> sizes, std::array<Address, 4> sequences,
+             std::array<AxesStrides, 4> strides, std::array<Address, 7> inputs, std::array<Address, 8> outputs, int threads) {
+              const SSDCall call{sizes, sequences, strides, inputs, outputs, threads};
+              nb::gil_scoped_release release;
+              if (is_double) (is_backward ? active.ssd_backward_f64 : active.ssd_f64)(call.as<double>());
+              else (is_backward ? active.ssd_backward_f32 : active.ssd_f32)(call.as<float>());
           });
     m.def("vector_bytes", [] { return active.vector_bytes; });
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;

@@ -13,6 +13,12 @@ template <class T> struct View {
 // What a position is to a recurrence, as src/longwave/ops/_marks.py has it: padding leaves the state as it is.
 enum Mark : uint8_t { GOES_ON = 0, BEGINS = 1, PADDING = 2 };
 
+// A (batch, time, heads, dim) tensor with any strides.
+template <class T> struct Heads {
+    T* data;
+    int64_t batch, time, head, dim;
+};
+
 template <class T> struct LinearScan {
     int64_t batch, length, dim;
     bool is_complex, reverse;
@@ -169,6 +175,24 @@ template <class T> struct WKV {
 };
 constexpr int WKV_CHUNK = 64;
 
+template <class T> struct SSD {
+    int64_t batch, length, heads, groups, dim, state, chunk;
+    Heads<const T> x, b, c, grad_y;  // b and c have groups for heads, and state for dim
+    const double* a;                 // (batch, length, heads), contiguous
+    const T* w;                      // the same: the weight of x, or null
+    const T* d;                      // (heads, dim), or null
+    const T *initial, *grad_final;   // (batch, heads, state, dim), or null
+    const uint8_t* marks;            // (batch, length), or null
+    T* checkpoints;                  // (batch, heads, chunks, state, dim): the states before each chunk, or null
+    T *y, *final;                    // (batch, length, heads, dim), (batch, heads, state, dim): the results, or gradients of x, initial
+    T* slopes;                       // as the checkpoints: gradients of the states after each chunk, made and read backward
+    double* grad_a;                  // (batch, length, heads)
+    T* grad_w;                       // the same, or null
+    T *grad_b, *grad_c;              // (batch, length, groups, state)
+    T* grad_d;                       // (batch, chunks, heads, dim), or null
+    int threads;
+};
+
 struct Kernels {
     const char* isa;
     int vector_bytes;
@@ -208,6 +232,10 @@ struct Kernels {
     void (*wkv_f64)(const WKV<double>&);
     void (*wkv_backward_f32)(const WKV<float>&);
     void (*wkv_backward_f64)(const WKV<double>&);
+    void (*ssd_f32)(const SSD<float>&);
+    void (*ssd_f64)(const SSD<double>&);
+    void (*ssd_backward_f32)(const SSD<float>&);
+    void (*ssd_backward_f64)(const SSD<double>&);
 };
 
 #define LONGWAVE_DECLARE(ISA)                                                                      \
@@ -232,6 +260,8 @@ struct Kernels {
     template <class T> void short_conv_backward(const ShortConv<T>&);                              \
     template <class T> void wkv(const WKV<T>&);                                                    \
     template <class T> void wkv_backward(const WKV<T>&);                                           \
+    template <class T> void ssd(const SSD<T>&);                                                    \
+    template <class T> void ssd_backward(const SSD<T>&);                                           \
     }
 LONGWAVE_DECLARE(baseline)
 #ifdef LONGWAVE_X86

@@ -27,6 +27,7 @@ IMPLEMENTATIONS = {
     "selective_scan": ("reference", "cpu"),
     "short_conv": ("reference", "cpu"),
     "wkv": ("reference", "cpu"),
+    "ssd": ("reference", "cpu"),
 }
 NATIVE = (
     "linear_scan",
@@ -39,6 +40,7 @@ NATIVE = (
     "selective_scan",
     "short_conv",
     "wkv",
+    "ssd",
 )  # ops whose `cpu` is a compiled kernel, with an instruction set to choose
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -201,6 +203,20 @@ CASES = {
         Case("reset", _sizes(3, 97, 5), ("reset",)),
         Case("lengths", _sizes(4, 97, 9), ("lengths",)),
         Case("reset-lengths", _sizes(4, 97, 9), ("reset", "lengths")),
+    ),
+    # `dim` channels of a head, `modes` columns of its state. A kernel takes chunks of 64, tiles of 4 rows, and up to 4
+    # vectors of 2 to 16; smaller chunks put more boundaries into a short sequence.
+    "ssd": (
+        *(Case(f"length-{n}", _sizes(3, n, 4, 5)) for n in (0, 1, 2, 17, 65)),
+        *(Case(f"chunk-{n}", {**_sizes(2, 45, 3, 5), "groups": 3}, options={"chunk": n}) for n in (1, 7, 16, 40)),
+        *(Case(f"{d}-channels", {**_sizes(2, 19, d, 3), "groups": 3}, options={"chunk": 8}) for d in (1, 8, 33, 70)),
+        *(Case(f"{n}-states", _sizes(1, 19, 3, n), options={"chunk": 16}) for n in (1, 16, 33, 128)),
+        Case("groups", {**_sizes(2, 37, 5, 6), "groups": 3}, options={"chunk": 16, "dt_softplus": True}),
+        Case("limits", _sizes(2, 37, 5, 6), options={"chunk": 16, "dt_softplus": True, "dt_limit": (0.9, 1.5)}),
+        Case("reset", {**_sizes(3, 61, 5, 6), "groups": 2}, ("reset",), {"chunk": 16}),
+        Case("lengths", {**_sizes(4, 37, 5, 6), "groups": 2}, ("lengths",), {"chunk": 16}),
+        Case("reset-lengths", _sizes(4, 37, 5, 6), ("reset", "lengths"), {"chunk": 12}),
+        Case("seq_idx", _sizes(3, 61, 5, 6), ("seq_idx",), {"chunk": 16}),
     ),
 }
 

@@ -38,7 +38,7 @@ class MixerCase:
 
     def state_dtype(self, precision: torch.dtype) -> torch.dtype:
         """What states are kept in: complex numbers, but for the mixers with real matrices."""
-        real = ("LMU", "LMUCell", "LSSL", "RTF", "Mamba", "RWKV", "RetNet")
+        real = ("LMU", "LMUCell", "LSSL", "RTF", "Mamba", "Mamba2", "Mamba3", "RWKV", "RetNet")
         return precision if self.mixer in real else precision.to_complex()
 
     def build(self, dtype: torch.dtype = torch.float32) -> Mixer:
@@ -140,6 +140,46 @@ MIXER_CASES = (
     ),
     MixerCase("RetNet", "RetNet", {"heads": 2}, long=True, rate=False, slow=False, projected=True),
     MixerCase("RetNet-one-head", "RetNet", {"heads": 1, "value_factor": 1}, rate=False, slow=False, projected=True),
+    MixerCase("Mamba2", "Mamba2", {"d_state": 8, "headdim": 2}, long=True, rate=False, projected=True),
+    MixerCase(
+        "Mamba2-groups-limits",
+        "Mamba2",
+        {"d_state": 4, "headdim": 2, "ngroups": 2, "D_has_hdim": True, "norm_before_gate": True, "bias": True}
+        | {"dt_limit": (0.005, 0.05), "d_conv": 3, "conv_bias": False},
+        rate=False,
+        projected=True,
+    ),
+    MixerCase(
+        "Mamba2-no-norm",
+        "Mamba2",
+        {"d_state": 3, "headdim": 4, "rmsnorm": False, "d_conv": 1},
+        rate=False,
+        projected=True,
+    ),
+    MixerCase("Mamba3", "Mamba3", {"d_state": 8, "headdim": 2}, long=True, rate=False, projected=True),
+    MixerCase(
+        "Mamba3-groups-softplus-norm",
+        "Mamba3",
+        {"d_state": 4, "headdim": 2, "ngroups": 2, "A_activation": "softplus", "is_outproj_norm": True}
+        | {"rope_fraction": 1.0, "pairing": "halves"},
+        rate=False,
+        projected=True,
+    ),
+    MixerCase(
+        "Mamba3-mimo",
+        "Mamba3",
+        {"d_state": 8, "headdim": 4, "is_mimo": True, "mimo_rank": 3},
+        rate=False,
+        projected=True,
+    ),
+    MixerCase(
+        "Mamba3-mimo-norm",
+        "Mamba3",
+        {"d_state": 4, "headdim": 2, "is_mimo": True, "mimo_rank": 2, "is_outproj_norm": True}
+        | {"pairing": "interleaved"},
+        rate=False,
+        projected=True,
+    ),
 )
 
 # The rows whose mixers are linear and time-invariant: they have a kernel, matrices and a cache of their system.

@@ -256,3 +256,42 @@ def block_scan(
     y = torch.stack(ys, 2).unflatten(2, (blocks, span)) if ys else u * kernel.sum() * leave.sum() * enter.sum()
     before = torch.stack(starts, 2) if starts else x[:, :, None][:, :, :0]
     return y, before, x
+
+
+def ssd(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+    initial_state: Tensor,
+    dt_softplus: bool = False,
+    dt_limit: tuple[float, float] = (0.0, math.inf),
+    reset: Tensor | None = None,
+    lengths: Tensor | None = None,
+    seq_idx: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    (batch, time, heads, _), groups = x.shape, B.shape[2]
+    rows, finals = [], []
+    for i in range(batch):
+        h, last, ys = initial_state[i], None, []
+        for t in range(time):
+            if (lengths is not None and t >= lengths[i]) or (seq_idx is not None and seq_idx[i, t] < 0):
+                ys.append(torch.zeros_like(x[i, t]))
+                continue
+            index = None if seq_idx is None else int(seq_idx[i, t])
+            if (reset is not None and bool(reset[i, t])) or (last is not None and index != last):
+                h = torch.zeros_like(h)
+            last = index
+            step = dt[i, t] + dt_bias
+            step = torch.log1p(torch.exp(step)) if dt_softplus else step
+            step = step.clamp(*dt_limit)
+            b, c = (u[i, t].repeat_interleave(heads // groups, 0) for u in (B, C))
+            h = torch.exp(step * A)[:, None, None] * h + (step[:, None] * x[i, t])[..., None] * b[:, None]
+            ys.append((h * c[:, None]).sum(-1) + D.reshape(heads, -1) * x[i, t])
+        rows.append(torch.stack(ys) if ys else x[i])
+        finals.append(h)
+    return torch.stack(rows), torch.stack(finals)

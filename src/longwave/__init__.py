@@ -19,6 +19,8 @@ _PUBLIC = {
     "RTF": "layers",
     "LRU": "layers",
     "Mamba": "layers",
+    "Mamba2": "layers",
+    "Mamba3": "layers",
     "RetNet": "layers",
     "RWKV": "layers",
     "LSSL": "layers",
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
         HiPPO,
         LMUCell,
         Mamba,
+        Mamba2,
+        Mamba3,
         Mixer,
         RetNet,
     )

@@ -13,6 +13,9 @@ axis            meaning
 ``points``      where functions are evaluated
 ``width``       taps of a short convolution; ``taps`` are all but the present's
 ``memories``    numbers that an LMU cell writes, each to a memory of its own
+``heads``       systems of a selective model that share no decay; each has ``head_dim`` channels
+``groups``      groups of heads that share B and C
+``rank``        columns that a head writes to its state at each position
 ``out``, ``in`` outputs and inputs of a multi-input system
 ==============  ===================================================================
 

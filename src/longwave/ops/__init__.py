@@ -14,10 +14,12 @@ from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
 from longwave.ops.short_conv._api import ShortConv, short_conv
+from longwave.ops.ssd._api import SSD, ssd
 from longwave.ops.vandermonde._api import Vandermonde, vandermonde
 from longwave.ops.wkv._api import WKV, wkv
 
 __all__ = [
+    "SSD",
     "WKV",
     "BlockScan",
     "BlockTables",
@@ -42,6 +44,7 @@ __all__ = [
     "long_conv",
     "selective_scan",
     "short_conv",
+    "ssd",
     "vandermonde",
     "wkv",
 ]

@@ -34,7 +34,8 @@ def make_inputs(
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
         span: positions of a block, where there are blocks.
-        groups: of channels that share weights, where an operation has them.
+        groups: of channels that share weights, where an operation has them; of two heads each in `ssd`, where `dim`
+            channels are those of a head.
         seed: of the random numbers.
 
     Returns:
@@ -127,6 +128,18 @@ def make_inputs(
             "w": -normal(dim, kind=False).exp(),
             "u": normal(dim, kind=False),
             "initial_state": normal(batch, 2, dim, kind=False),
+        }
+    elif op == "ssd":  # steps in (0, 1); D of each head if there is one group, else of each channel
+        heads = 2 * groups
+        tensors = {
+            "x": normal(batch, time, heads, dim, kind=False),
+            "dt": torch.rand(batch, time, heads, dtype=torch.float64, generator=rng),
+            "A": -0.1 - 2 * torch.rand(heads, dtype=torch.float64, generator=rng),
+            "B": normal(batch, time, groups, modes, kind=False),
+            "C": normal(batch, time, groups, modes, kind=False),
+            "D": normal(*((heads,) if groups == 1 else (heads, dim)), kind=False),
+            "dt_bias": torch.rand(heads, dtype=torch.float64, generator=rng),
+            "initial_state": normal(batch, heads, dim, modes, kind=False),
         }
     elif op == "vandermonde":
         tensors = {"a": decay(dim, modes), "w": normal(dim, modes)}

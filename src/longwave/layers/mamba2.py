@@ -1,0 +1,200 @@
+"""Mamba-2: a selective recurrence with one decay a head, between a short convolution and a gated norm."""
+
+import math
+from typing import NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from longwave.errors import ConfigError, UnsupportedError
+from longwave.layers.base import Mixer, State, real_dtype, without_autocast
+from longwave.layers.checks import check_positive, check_state
+from longwave.layers.norms import GatedRMSNorm
+from longwave.math import log_uniform, softplus_inverse
+from longwave.ops import short_conv, ssd
+from longwave.shapes import Float, Tensor
+
+
+class Mamba2State(NamedTuple):
+    """What the convolution saw last, and the state of the recurrence; float32, or float64 for float64 inputs."""
+
+    conv: Float[Tensor, "batch channels width"]
+    ssm: Float[Tensor, "batch heads head_dim state"]
+
+
+@final
+class Mamba2(Mixer):
+    """Mamba-2: h[t] = exp(Δ[t] A) h[t−1] + Δ[t] x[t] B[t]ᵀ,  y[t] = h[t] C[t] + D x[t] for every head.
+
+    ``in_proj`` makes z, x, B, C and Δ of the input. x, B and C pass together through a causal depthwise convolution of
+    ``d_conv`` taps and SiLU; Δ = softplus(Δ + ``dt_bias``), clamped to ``dt_limit``; A = −exp(``A_log``). Then
+    ``out_proj``(RMSNorm(y · silu(z))). Heads of a group share B and C.
+
+    Args:
+        d_model: channels of input and output.
+        d_state: columns of a head's state.
+        d_conv: taps of the convolution.
+        expand: channels of x and z, as a multiple of d_model.
+        headdim: channels of a head; None is 64, or the largest power of two below it that fits.
+        ngroups: groups of heads with their own B and C; norms are over as many groups of channels.
+        A_init_range: −A is drawn uniformly between these.
+        D_has_hdim: D has a value for each channel, not for each head.
+        rmsnorm: normalise; False leaves y · silu(z) as it is.
+        norm_before_gate: RMSNorm(y) · silu(z) instead.
+        dt_min: smallest initial Δ; log Δ is drawn uniformly, and Δ kept from falling below dt_init_floor.
+        dt_max: largest initial Δ.
+        dt_init_floor: see dt_min.
+        dt_limit: Δ is clamped to this range, always.
+        bias: whether in_proj and out_proj have one.
+        conv_bias: whether the convolution has one.
+        chunk_size: most positions of one masked product; it changes nothing but rounding and speed.
+
+    Raises:
+        ConfigError: an option is out of its range, or sizes do not divide one another.
+        UnsupportedError: ``rate`` is not 1: Δ comes from the input, which does not know its sampling interval.
+
+    Numerics: the convolution, the recurrence and the norm run in float32 at least; projections as torch runs them.
+
+    Source: Dao and Gu, 2024, Transformers are SSMs, arXiv:2405.21060, §7 and appendix B. Names and shapes of the
+        parameters are those of its published checkpoints.
+
+    Example:
+        >>> layer = Mamba2(d_model=16, d_state=8, headdim=8)
+        >>> y, state = layer.prefill(torch.zeros(2, 100, 16))
+        >>> y_t, state = layer.step(torch.zeros(2, 16), state)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 128,
+        d_conv: int = 4,
+        expand: int = 2,
+        headdim: int | None = None,
+        ngroups: int = 1,
+        *,
+        A_init_range: tuple[float, float] = (1.0, 16.0),
+        D_has_hdim: bool = False,
+        rmsnorm: bool = True,
+        norm_before_gate: bool = False,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_init_floor: float = 1e-4,
+        dt_limit: tuple[float, float] = (0.0, math.inf),
+        bias: bool = False,
+        conv_bias: bool = True,
+        chunk_size: int = 256,
+    ) -> None:
+        super().__init__(d_model)
+        sizes = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "ngroups": ngroups, "chunk_size": chunk_size}
+        for name, size in sizes.items():
+            check_positive(name, size)
+        self.d_inner, self.d_state, self.ngroups = expand * d_model, d_state, ngroups
+        self.headdim = math.gcd(64, self.d_inner) if headdim is None else headdim
+        check_positive("headdim", self.headdim)
+        self.nheads = self.d_inner // self.headdim
+        if self.nheads * self.headdim != self.d_inner or self.nheads % ngroups:
+            raise ConfigError(
+                f"headdim={self.headdim} and ngroups={ngroups} do not divide the {self.d_inner} channels into groups "
+                "of whole heads"
+            )
+        self.dt_limit, self.chunk_size = dt_limit, chunk_size
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner + 2 * ngroups * d_state + self.nheads, bias=bias)
+        channels = self.d_inner + 2 * ngroups * d_state
+        self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, padding=d_conv - 1, bias=conv_bias)
+        dt = log_uniform((self.nheads,), dt_min, dt_max).clamp(min=dt_init_floor)
+        self.dt_bias = nn.Parameter(softplus_inverse(dt).to(torch.get_default_dtype()))
+        self.A_log = nn.Parameter(_A_log(self.nheads, *A_init_range))
+        self.D = nn.Parameter(torch.ones(self.d_inner if D_has_hdim else self.nheads))
+        group = self.d_inner // ngroups
+        self.norm = GatedRMSNorm(self.d_inner, group, norm_before_gate=norm_before_gate) if rmsnorm else None
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+
+    def initial_state(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Mamba2State:
+        like = self._reference()
+        options = {"dtype": real_dtype(dtype or like.dtype), "device": device or like.device}
+        return Mamba2State(*(torch.zeros(shape, **options) for shape in self._state_shapes(batch_size)))
+
+    def slow_parameters(self) -> tuple[str, ...]:
+        """Name A, D and the bias of Δ, which the published recipes do not decay."""
+        return "A_log", "D", "dt_bias"
+
+    def _run(
+        self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
+    ) -> tuple[Tensor, Mamba2State]:
+        conv, ssm = (None, None) if state is None else self._checked(state, x)
+        z, xBC, dt = self._projections(x, rate)
+        with without_autocast(x.device.type):
+            weight, bias, A, D, dt_bias = self._system()
+            convolved = short_conv(xBC, weight, bias, conv, activation="silu", reset=reset, lengths=lengths)
+            u, B, C = self._parts(convolved.y)
+            y, final = ssd(
+                u, dt, A, B, C, D, dt_bias, ssm,
+                dt_softplus=True, dt_limit=self.dt_limit, reset=reset, lengths=lengths, chunk=self.chunk_size,
+            )  # fmt: skip
+            y = self._gated(y, z)
+        return self.out_proj(y), Mamba2State(convolved.final_state, final)
+
+    def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba2State]:
+        conv, ssm = self._checked(state, x_t)
+        z, xBC, dt = self._projections(x_t, rate)
+        with without_autocast(x_t.device.type):
+            weight, bias, A, D, dt_bias = self._system()
+            window = torch.cat([conv, xBC.to(conv.dtype)[..., None]], -1)
+            taps = (window * weight).sum(-1)
+            u, B, C = self._parts(F.silu(taps if bias is None else taps + bias))
+            delta = F.softplus(dt.to(A.dtype) + dt_bias).clamp(*self.dt_limit)
+            B, C = (group.repeat_interleave(self.nheads // self.ngroups, 1) for group in (B, C))
+            enters = (delta[..., None] * u)[..., None] * B[:, :, None]
+            h = torch.addcmul(enters, (delta * A).exp()[..., None, None], ssm)
+            y = torch.addcmul((h @ C[..., None])[..., 0], D.view(self.nheads, -1), u)
+            y = self._gated(y.to(x_t.dtype), z)
+        return self.out_proj(y), Mamba2State(window[..., 1:], h)
+
+    def _projections(self, x: Tensor, rate: float) -> tuple[Tensor, ...]:
+        """z, (x, B, C) before the convolution, and dt."""
+        if rate != 1:
+            raise UnsupportedError(
+                f"rate={rate}: Mamba2 has no sampling interval, its steps come from the input; give 1"
+            )
+        channels = self.d_inner + 2 * self.ngroups * self.d_state
+        return self.in_proj(x).split([self.d_inner, channels, self.nheads], -1)
+
+    def _parts(self, xBC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x by heads, B and C by groups."""
+        x, B, C = xBC.split([self.d_inner, *[self.ngroups * self.d_state] * 2], -1)
+        groups = self.ngroups, self.d_state
+        return x.unflatten(-1, (self.nheads, -1)), B.unflatten(-1, groups), C.unflatten(-1, groups)
+
+    def _system(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+        """The convolution's weight (channels, width) and bias; A, D and the bias of Δ: in float32 at least."""
+        dtype = real_dtype(self.A_log.dtype)
+        bias = None if self.conv1d.bias is None else self.conv1d.bias.to(dtype)
+        D = self.D.to(dtype)
+        D = D if len(D) == self.nheads else D.view(self.nheads, -1)
+        return self.conv1d.weight[:, 0].to(dtype), bias, -self.A_log.to(dtype).exp(), D, self.dt_bias.to(dtype)
+
+    def _gated(self, y: Tensor, z: Tensor) -> Tensor:
+        """y by heads, gated by z and normalised."""
+        y = y.flatten(-2)
+        return y * F.silu(z) if self.norm is None else self.norm(y, z)
+
+    def _state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        conv = batch, self.conv1d.in_channels, self.conv1d.kernel_size[0] - 1
+        return conv, (batch, self.nheads, self.headdim, self.d_state)
+
+    def _checked(self, state: State, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The tensors of a state, checked against the inputs."""
+        for tensor, shape in zip(state, self._state_shapes(len(x)), strict=True):
+            check_state(tensor, shape, real_dtype(x.dtype), x)
+        return tuple(state)
+
+
+def _A_log(heads: int, low: float, high: float) -> Tensor:
+    """log of uniform rates."""
+    if not 0 < low <= high:
+        raise ConfigError(f"A_init_range=({low}, {high}): rates of decay must be positive, the smaller one first")
+    return torch.empty(heads).uniform_(low, high).log()

@@ -1,0 +1,146 @@
+"""The native kernel (native/ssd.cpp) as ``torch.ops.longwave.ssd``, with its adjoint.
+
+The forward pass leaves the states at the beginning of every chunk as checkpoints. States are (state, head_dim) here.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longwave.ops._native import Kernel, address, broadcast_strides, kernels, library, packed, plain, register
+from longwave.ops._native import refuses as refuses
+
+LONGEST = 64  # chunk: at 128 states a position costs twice as much in the states between chunks as inside one of these
+
+library.define(
+    "ssd(Tensor x, Tensor a, Tensor? w, Tensor B, Tensor C, Tensor? D, Tensor? initial_state, Tensor? marks, "
+    "int chunk, bool save) -> (Tensor, Tensor, Tensor)"
+)
+library.define(
+    "ssd_backward(Tensor x, Tensor grad_y, Tensor a, Tensor? w, Tensor B, Tensor C, Tensor? D, Tensor? grad_final, "
+    "Tensor? marks, int chunk, Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def run(
+    x: Tensor,
+    a: Tensor,
+    w: Tensor | None,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    initial_state: Tensor | None,
+    marks: Tensor | None,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """y and the final state; a in float64, all else of one precision, `D` (heads, head_dim)."""
+    leaves = (x, a, w, B, C, D, initial_state)
+    save = torch.is_grad_enabled() and any(leaf is not None and leaf.requires_grad for leaf in leaves)
+    initial = None if initial_state is None else initial_state.mT
+    y, final, _ = torch.ops.longwave.ssd(x, a, w, B, C, D, initial, marks, min(chunk, LONGEST), save)
+    return y, final.mT.contiguous()
+
+
+def _forward(x: Tensor, a: Tensor, w: Tensor | None, B: Tensor, C: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    D, initial_state, marks, chunk, save = rest
+    y, final, checkpoints = _outputs(x, a, w, B, C, *rest)
+    inputs = (a, w, D, initial_state, None, marks, checkpoints if save else None)
+    _call(False, chunk, (x, B, C, None), inputs, (y, final, *(None,) * 6))
+    return y, final, checkpoints
+
+
+def _backward(
+    x: Tensor, grad_y: Tensor, a: Tensor, w: Tensor | None, B: Tensor, C: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    D, grad_final, marks, chunk, checkpoints = rest
+    gradients = _gradients(x, grad_y, a, w, B, C, *rest)
+    grad_x, grad_a, grad_w, grad_B, grad_C, grad_D, grad_initial = gradients
+    inputs = (a, w, D, None, grad_final, marks, checkpoints)
+    states = grad_x, grad_initial, torch.empty_like(checkpoints)
+    others = grad_a, grad_w if w is not None else None, grad_B, grad_C, grad_D if D is not None else None
+    _call(True, chunk, (x, B, C, grad_y), inputs, (*states, *others))
+    return gradients
+
+
+def _outputs(x: Tensor, a: Tensor, w: Tensor | None, B: Tensor, C: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    batch, time, heads, dim = x.shape
+    chunk, save = rest[-2:]
+    states = batch, heads, B.shape[3], dim
+    checkpoints = x.new_empty(batch, heads, -(-time // chunk), B.shape[3], dim) if save else x.new_empty(0)
+    return x.new_empty(x.shape), x.new_empty(states), checkpoints
+
+
+def _gradients(
+    x: Tensor, grad_y: Tensor, a: Tensor, w: Tensor | None, B: Tensor, C: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    D, chunk = rest[0], rest[3]
+    batch, time, heads, dim = x.shape
+    of_D = x.new_empty(batch, -(-time // chunk), heads, dim) if D is not None else x.new_empty(0)
+    of_w = w.new_empty(w.shape) if w is not None else x.new_empty(0)
+    of_initial = x.new_empty(batch, heads, B.shape[3], dim)
+    return (
+        x.new_empty(x.shape),
+        a.new_empty(a.shape),
+        of_w,
+        x.new_empty(B.shape),
+        x.new_empty(C.shape),
+        of_D,
+        of_initial,
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, marks, ctx.chunk, ctx.save = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, marks, output[2])
+
+
+def _adjoint(ctx: Any, grad_y: Tensor | None, grad_final: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    x, a, w, B, C, D, initial_state, marks, checkpoints = ctx.saved_tensors
+    if grad_y is None:
+        grad_y = torch.zeros((), dtype=x.dtype).expand(x.shape)
+    grad_x, grad_a, grad_w, grad_B, grad_C, grad_D, grad_initial = torch.ops.longwave.ssd_backward(
+        x, grad_y, a, w, B, C, D, grad_final, marks, ctx.chunk, checkpoints
+    )
+    return (
+        grad_x,
+        grad_a,
+        None if w is None else grad_w,
+        grad_B,
+        grad_C,
+        None if D is None else grad_D.sum((0, 1)),
+        None if initial_state is None else grad_initial,
+        None,
+        None,
+        None,
+    )
+
+
+def _call(
+    backward: bool,
+    chunk: int,
+    sequences: tuple[Tensor | None, ...],
+    inputs: tuple[Tensor | None, ...],
+    outputs: tuple[Tensor | None, ...],
+) -> None:
+    """Hand everything to the kernel, in the order of native/bindings.cpp."""
+    x, B = sequences[:2]
+    assert x is not None
+    assert B is not None
+    batch, time, heads, dim = x.shape
+    seen = [None if u is None else plain(u) for u in sequences]  # named, so that copies live during the call
+    held = [packed(u) for u in inputs]
+    kernels().ssd(
+        backward,
+        x.dtype == torch.float64,
+        [batch, time, heads, B.shape[2], dim, B.shape[3], chunk],
+        [address(u) for u in seen],
+        [[0] * 4 if u is None else broadcast_strides(u) for u in seen],
+        [address(u) for u in held],
+        [address(u) for u in outputs],
+        torch.get_num_threads(),
+    )
+
+
+register("ssd", Kernel(_forward, _backward, _outputs, _gradients, _save, _adjoint))
