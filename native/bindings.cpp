@@ -35,9 +35,9 @@ namespace {
             ISA::selective_scan<float>, ISA::selective_scan<double>,                                       \
             ISA::selective_scan_backward<float>, ISA::selective_scan_backward<double>,                     \
             ISA::short_conv<float>, ISA::short_conv<double>, ISA::short_conv_backward<float>,              \
-            ISA::short_conv_backward<double>, ISA::ssd<float>, ISA::ssd<double>,                           \
-            ISA::ssd_backward<float>, ISA::ssd_backward<double>, ISA::wkv<float>, ISA::wkv<double>,        \
-            ISA::wkv_backward<float>, ISA::wkv_backward<double>                                            \
+            ISA::short_conv_backward<double>, ISA::wkv<float>, ISA::wkv<double>, ISA::wkv_backward<float>, \
+            ISA::wkv_backward<double>, ISA::ssd<float>, ISA::ssd<double>, ISA::ssd_backward<float>,        \
+            ISA::ssd_backward<double>                                                                      \
     }
 
 // The sets this processor can run, best first.

@@ -158,6 +158,7 @@ template <class T> struct ShortConv {
     T *grad_weight, *grad_bias;     // (batch, dim, width), (batch, dim): the gradients of each row
     int threads;
 };
+
 // The state is (batch, 2, dim): a weighted mean and the logarithm of its weight.
 template <class T> struct WKV {
     int64_t batch, length, dim;
