@@ -53,7 +53,8 @@ template <bool BACK, int64_t FIXED, class Here, class There>
 template <bool BACK, class Here, class There>
 void transpose(Here* here, int64_t each, There* there, int64_t channel, int64_t place, int64_t channels, int64_t span) {
     const bool usual = channels == CHANNELS && channel == 1;
-    (usual ? transpose<BACK, CHANNELS, Here, There> : transpose<BACK, 0, Here, There>)(here, each, there, channel, place, channels, span);
+    const auto move = usual ? transpose<BACK, CHANNELS, Here, There> : transpose<BACK, 0, Here, There>;
+    move(here, each, there, channel, place, channels, span);
 }
 
 template <class T> struct Task {
