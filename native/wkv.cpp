@@ -25,7 +25,7 @@
 namespace longwave::LONGWAVE_ISA {
 namespace {
 
-constexpr int TILE = 2;           // vectors of a task: two chains of exponentials side by side
+constexpr int TILE = 2;            // vectors of a task: two chains of exponentials side by side
 constexpr double NOTHING = -1e38;  // L of no value: finite, so that differences of it are numbers
 
 template <class Real> struct Mean {
@@ -33,22 +33,22 @@ template <class Real> struct Mean {
     V m = {}, D = V{} + 1, o = V{} + Real(NOTHING);
 };
 
-// The parts of a new mean that are the value added and the mean before: 1 - s would lose what is left of a share near 1.
+// The parts of a new mean that are the value added and the mean before.
 template <class V> struct Shares {
     V fresh, old;
 };
 
-// Adds v with weight e^x.
+// Adds v with weight e^x. The mean moves from the nearer end by the smaller share, whose error then counts with the distance
+// alone; and 1 minus the smaller share keeps its relative precision.
 template <class Real> inline Shares<Vector<Real>> add(Mean<Real>& s, Vector<Real> x, Vector<Real> v) {
     using V = Vector<Real>;
-    const V one = V{} + 1, e = exp_minus_abs<Real>(s.o - x);
+    const V one = V{} + 1, e = exp_minus_abs<Real>(s.o - x), apart = v - s.m;
     const V old = s.D * (s.o < x ? e : one), fresh = s.o < x ? one : e;
     s.D = old + fresh;
     s.o = s.o < x ? x : s.o;
-    const Shares<V> shares = {fresh / s.D, old / s.D};
-    const V apart = v - s.m;  // from the nearer end, so that errors of the shares count with the distance alone
-    s.m = shares.fresh < shares.old ? s.m + shares.fresh * apart : v - shares.old * apart;
-    return shares;
+    const V small = (fresh < old ? fresh : old) / s.D, large = one - small;
+    s.m = fresh < old ? s.m + small * apart : v - small * apart;
+    return {fresh < old ? small : large, fresh < old ? large : small};
 }
 
 // A sum over all positions that keeps what a rounding takes from it for the next term: the terms cancel, and are many.

@@ -15,7 +15,7 @@ def test_names_versions_instruction_set_and_choices(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert torch.__version__ in said
     assert "instruction set" in said
-    assert said.count(" ok ") == 8
+    assert said.count(" ok ") == 9
 
 
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

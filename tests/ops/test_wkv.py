@@ -20,7 +20,7 @@ def arguments(time: int = 150, dim: int = 19) -> list[Tensor]:
 
 
 def close(got: Tensor, want: Tensor, bound: float = 1e-13) -> None:
-    torch.testing.assert_close(got, want, rtol=0, atol=bound * float(want.abs().max()))
+    torch.testing.assert_close(got, want, rtol=0, atol=bound * float(want.detach().abs().max()))
 
 
 @IMPLEMENTATIONS
@@ -86,11 +86,24 @@ def test_packing_by_indices_is_packing_by_resets_and_lengths(impl: str) -> None:
     want = wkv(k, v, w, u, state, reset=reset, lengths=torch.tensor([9, 7, 0]), impl=impl)
     assert torch.equal(got.y, want.y)
     assert torch.equal(got.final_state, want.final_state)
-    # padding in the middle is passed over
-    between = wkv(k, v, w, u, state, seq_idx=torch.tensor([[0, 0, -1, -1, 0, 0, 0, 0, 0]] * 3), impl=impl)
+
+
+@IMPLEMENTATIONS
+def test_padding_in_the_middle_is_passed_over_forward_and_backward(impl: str) -> None:
+    k, v, w, u, state = leaves = [x.requires_grad_() for x in arguments(time=9)]
     keep = [0, 1, 4, 5, 6, 7, 8]
-    close(between.y[:, keep], wkv(k[:, keep], v[:, keep], w, u, state, impl=impl).y)
-    assert not between.y[:, 2:4].any()
+    padded = wkv(*leaves, seq_idx=torch.tensor([[0, 0, -1, -1, 0, 0, 0, 0, 0]] * 3), impl=impl)
+    plain = wkv(k[:, keep], v[:, keep], w, u, state, impl=impl)
+    close(padded.y[:, keep], plain.y)
+    close(padded.final_state, plain.final_state)
+    assert not padded.y[:, 2:4].any()
+    weight = torch.randn_like(plain.y)
+    for got, want in zip(
+        torch.autograd.grad((padded.y[:, keep] * weight).sum() + padded.final_state.sum(), leaves),
+        torch.autograd.grad((plain.y * weight).sum() + plain.final_state.sum(), leaves),
+        strict=True,
+    ):
+        close(got, want)
 
 
 @IMPLEMENTATIONS
