@@ -86,7 +86,7 @@ class Mamba3(Mixer):
 
     Numerics: float32 at least between the projections. Angles are added up in float64 and reduced to [−π, π]. Without
         its last term S[t] is the state of `ssd` on the keys and values of t − 1, with the weight α[t] γ[t−1] + β[t];
-        the last term is a product of numbers of position t alone. Nothing of a later position enters, not even to cancel.
+        the last term is a product of numbers of position t alone. Nothing of a later position enters, even to cancel.
 
     Source: Mamba-3, 2026, arXiv:2603.15569, §3, and its released code, for names and shapes of parameters.
 
