@@ -32,7 +32,7 @@ def make_inputs(
         op: name of the operation.
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
-        groups: of channels that share weights, where an operation has them; of two heads each in `ssd`, where `dim`
+        groups: of channels that share weights, where an operation has them; of four heads each in `ssd`, where `dim`
             channels are those of a head.
         seed: of the random numbers.
 
@@ -117,7 +117,7 @@ def make_inputs(
             "initial_state": normal(batch, dim, modes - 1, kind=False),
         }
     elif op == "ssd":  # steps in (0, 1); D of each head if there is one group, else of each channel
-        heads = 2 * groups
+        heads = 4 * groups
         tensors = {
             "x": normal(batch, time, heads, dim, kind=False),
             "dt": torch.rand(batch, time, heads, dtype=torch.float64, generator=rng),
