@@ -75,7 +75,7 @@ def _decays(a: Tensor, begins: Tensor, dtype: torch.dtype) -> _Decays:
     sequence = begins.cumsum(-1)
 
     def exp(exponent: Tensor, there: Tensor) -> Tensor:
-        return torch.where(there, torch.where(there, exponent, 0).to(dtype).exp(), 0)
+        return torch.where(there, torch.where(there, exponent, 0).exp().to(dtype), 0)
 
     between = a[..., :, None].expand(*a.shape, a.shape[-1]).tril(-1).cumsum(-2)
     enter = exp(a.cumsum(-1), sequence == 0)[..., None]
