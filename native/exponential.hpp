@@ -1,5 +1,5 @@
-// Exponentials on vectors and what is made of them, to about one unit in the last place: 2^x, e^x, the logistic function,
-// softplus, sine and cosine. Rounding to an integer is adding and taking away 1.5 * 2^(bits of the mantissa); the integer then
+// Exponentials on vectors and what is made of them, to about one unit in the last place: 2^x, e^x, SiLU, softplus, sine
+// and cosine. Rounding to an integer is adding and taking away 1.5 * 2^(bits of the mantissa); the integer then
 // stands in the lowest bits of the sum, from where a shift puts it into an exponent.
 #pragma once
 #include <cstdint>
@@ -92,11 +92,16 @@ template <class Real> inline Vector<Real> exp_minus_abs(Vector<Real> x) {
     return minus < lowest ? Vector<Real>{} : k.scale(r * polynomial(K::EXP2, r) + Real(1));
 }
 
-// 1 / (1 + e^-x).
-template <class Real> inline Vector<Real> logistic(Vector<Real> x) {
-    const Vector<Real> e = exp_minus_abs<Real>(x), one = Vector<Real>{} + Real(1);
-    return (x < Vector<Real>{} ? e : one) / (one + e);
-}
+// x / (1 + e^-x) and its derivative s (1 + x (1 - s)), s = 1 / (1 + e^-x); 1 - s is no difference, which would cancel.
+template <class Real> struct Silu {
+    Vector<Real> value, slope;
+    explicit Silu(Vector<Real> x) {
+        const Vector<Real> zero = {}, one = zero + Real(1), e = exp_minus_abs<Real>(x), sum = one + e;
+        const Vector<Real> s = (x < zero ? e : one) / sum, rest = (x < zero ? one : e) / sum;
+        value = x * s;
+        slope = s * (x * rest + one);
+    }
+};
 
 // log(1 + e^x) and its derivative; x and 1 from 20 on, as torch has it. log(1 + e) = 2 atanh(e / (2 + e)) keeps its relative
 // precision where e is small.

@@ -34,6 +34,7 @@ namespace longwave::LONGWAVE_ISA {
 namespace {
 
 constexpr int CHUNK = SELECTIVE_SCAN_CHUNK, STRIP = SELECTIVE_SCAN_STRIP, TILE = SELECTIVE_SCAN_TILE;
+constexpr int SHORT_SUM = 8;     // positions that dA is added up over before they join the total: a long sum rounds too often
 static_assert(CHUNK >= STRIP);  // the same memory holds constant coefficients of a strip and varying ones of a chunk
 
 // ---- a number per lane, real or complex ------------------------------------------------------------------------------
@@ -201,12 +202,15 @@ void retreat(const Positions<Vector<Real>>& w, int n, const Vector<Real>* A, Coe
         w.sum[t] += sum;
         if constexpr (COMPLEX) w.exponent[t] += LN_2<Real> * exponent.re + exponent.im;
         else w.exponent[t] += LN_2<Real> * exponent.re;
+        if (t % SHORT_SUM) continue;
+#pragma GCC unroll 16
+        for (int i = 0; i < N; ++i) {
+            scaled_plus(V{} + Real(1), dA[i], Num::read(grad_A + i * P)).write(grad_A + i * P);
+            dA[i] = Num();
+        }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < N; ++i) {
-        carry[i].write(g + i * P);
-        scaled_plus(V{} + Real(1), dA[i], Num::read(grad_A + i * P)).write(grad_A + i * P);
-    }
+    for (int i = 0; i < N; ++i) carry[i].write(g + i * P);
 }
 
 // ---- a strip of blocks -----------------------------------------------------------------------------------------------
@@ -358,7 +362,7 @@ template <class Real, bool COMPLEX> struct Strip {
         if (s.z.data) read(w.gate, s.z, block, t0, n);
         for (int t = 0; t < n; ++t) {
             V y = w.out[t] + D * w.u[t];
-            if (s.z.data) y *= w.gate[t] * logistic<Real>(w.gate[t]);
+            if (s.z.data) y *= Silu<Real>(w.gate[t]).value;
             write(s.y, block, t0 + t, w.padding(t) ? V{} : y);
         }
     }
@@ -372,9 +376,9 @@ template <class Real, bool COMPLEX> struct Strip {
             if (w.padding(t)) w.grad_y[t] = w.gate[t] = V{};
             w.grad_out[t] = w.grad_y[t];
             if (!s.z.data) continue;
-            const V z = w.gate[t], sigma = logistic<Real>(z);
-            w.grad_out[t] = w.grad_y[t] * (z * sigma);
-            w.gate[t] = w.grad_y[t] * (sigma * (z * (Real(1) - sigma) + Real(1)));
+            const Silu<Real> silu(w.gate[t]);
+            w.grad_out[t] = w.grad_y[t] * silu.value;
+            w.gate[t] = w.grad_y[t] * silu.slope;
         }
     }
 

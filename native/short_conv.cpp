@@ -117,13 +117,10 @@ template <class Real, int WIDTH, bool BACKWARD> struct Line {
 #pragma GCC unroll 4
         for (int j = 0; j < width; ++j) p += weight[j] * seen[j];
         if constexpr (!BACKWARD) {
-            put(t, s.silu ? p * logistic<Real>(p) : p);
+            put(t, s.silu ? Silu<Real>(p).value : p);
         } else {
             V dp = dy[i];
-            if (s.silu) {
-                const V sigma = logistic<Real>(p);
-                dp *= sigma * (p * (Real(1) - sigma) + Real(1));
-            }
+            if (s.silu) dp *= Silu<Real>(p).slope;
             grad_bias += dp;
 #pragma GCC unroll 4
             for (int j = 0; j < width; ++j) gradients[j] += weight[j] * dp, grad_weight[j] += dp * seen[j];

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 
 def linear_scan(
@@ -79,7 +80,7 @@ def selective_scan(
             h = torch.exp(dt[:, None] * A) * h + (dt * u[i, t])[:, None] * weights(B, i, t)
             y = (weights(C, i, t) * h).sum(1)
             y = (2 * y.real if y.is_complex() else y) + D * u[i, t]
-            ys[t] = y * z[i, t] / (1 + torch.exp(-z[i, t]))
+            ys[t] = y * silu(z[i, t])
         rows.append(torch.stack(ys) if ys else u[i])
         finals.append(h)
     return torch.stack(rows), torch.stack(finals)
@@ -97,7 +98,7 @@ def short_conv(
             y = bias
             for tap, value in zip(weight.unbind(1), seen, strict=True):
                 y = y + tap * value
-            ys[t] = y / (1 + torch.exp(-y)) if activation == "silu" else y
+            ys[t] = silu(y) if activation == "silu" else y
             seen = seen[1:]
         rows.append(torch.stack(ys) if ys else x[i])
         finals.append(torch.stack(seen, 1) if taps else initial_state[i])

@@ -58,7 +58,7 @@ def _outputs(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 def _gradients(x: Tensor, weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
     """Of x and the initial state, and for each row of the weights and the bias."""
-    batch, _, dim = x.shape
+    batch, dim = x.shape[0], x.shape[2]
     return *_outputs(x, weight), x.new_empty(batch, *weight.shape), x.new_empty(batch, dim)
 
 
