@@ -34,6 +34,7 @@ namespace longwave::LONGWAVE_ISA {
 namespace {
 
 constexpr int CHUNK = SELECTIVE_SCAN_CHUNK, STRIP = SELECTIVE_SCAN_STRIP, TILE = SELECTIVE_SCAN_TILE;
+constexpr int SHORT_SUM = 8;     // positions that dA is added up over before they join the total: a long sum rounds too often
 static_assert(CHUNK >= STRIP);  // the same memory holds constant coefficients of a strip and varying ones of a chunk
 
 // ---- a number per lane, real or complex ------------------------------------------------------------------------------
@@ -201,12 +202,15 @@ void retreat(const Positions<Vector<Real>>& w, int n, const Vector<Real>* A, Coe
         w.sum[t] += sum;
         if constexpr (COMPLEX) w.exponent[t] += LN_2<Real> * exponent.re + exponent.im;
         else w.exponent[t] += LN_2<Real> * exponent.re;
+        if (t % SHORT_SUM) continue;
+#pragma GCC unroll 16
+        for (int i = 0; i < N; ++i) {
+            scaled_plus(V{} + Real(1), dA[i], Num::read(grad_A + i * P)).write(grad_A + i * P);
+            dA[i] = Num();
+        }
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < N; ++i) {
-        carry[i].write(g + i * P);
-        scaled_plus(V{} + Real(1), dA[i], Num::read(grad_A + i * P)).write(grad_A + i * P);
-    }
+    for (int i = 0; i < N; ++i) carry[i].write(g + i * P);
 }
 
 // ---- a strip of blocks -----------------------------------------------------------------------------------------------

@@ -207,16 +207,17 @@ template <class Real> struct Shared {
 template <class Real> struct Decays {
     const Layout<Real>& z;
     Real *w, *enter, *leave, *carried;  // w, e, r, and r w
+    Real* low;                          // what exponents lose when they are rounded
     double *step, *between;             // a, and its sum after each position, up to the row that was asked for last
     int32_t* first;                     // the first position of the sequence that a position belongs to
     Real total = 0;                     // e_end
 
     static int64_t size(const Layout<Real>& z) {
-        return 4 * z.span + (2 * sizeof(double) + sizeof(int32_t)) * z.span / sizeof(Real);
+        return 5 * z.span + (2 * sizeof(double) + sizeof(int32_t)) * z.span / sizeof(Real);
     }
     Decays(const Layout<Real>& z_, Real* memory)
         : z(z_), w(memory), enter(w + z.span), leave(enter + z.span), carried(leave + z.span),
-          step(reinterpret_cast<double*>(carried + z.span)), between(step + z.span),
+          low(carried + z.span), step(reinterpret_cast<double*>(low + z.span)), between(step + z.span),
           first(reinterpret_cast<int32_t*>(between + z.span)) {}
 
     void read(int64_t row, int64_t head, int64_t chunk) {
@@ -230,11 +231,12 @@ template <class Real> struct Decays {
             if (begins) closed = std::min(closed, i), begin = int32_t(i);
             step[i] = real && !begins ? z.s.a[at] * LOG2_E<double> : 0;
             w[i] = real ? (z.s.w ? z.s.w[at] : Real(1)) : Real(0);
-            first[i] = begin, enter[i] = Real(sum += step[i]);
+            first[i] = begin, between[i] = sum += step[i];
         }
+        powers_of_two(enter, 0, z.span);
         sum = 0;
-        for (int64_t i = z.span - 1; i >= 0; --i) leave[i] = Real(sum), sum += step[i];
-        powers_of_two(enter, 0, z.span), powers_of_two(leave, 0, z.span);
+        for (int64_t i = z.span - 1; i >= 0; --i) between[i] = sum, sum += step[i];
+        powers_of_two(leave, 0, z.span);
         std::fill(enter + closed, enter + z.span, Real(0));
         std::fill(leave, leave + begin, Real(0));
         total = enter[z.span - 1];
@@ -246,13 +248,20 @@ template <class Real> struct Decays {
         for (int64_t s = 0; s < t; ++s) between[s] += step[t];
         between[t] = 0;
         const int64_t from = first[t] / z.W * z.W, end = round_up(t + 1, z.W);
-        for (int64_t s = from; s <= t; ++s) to[s] = Real(between[s]);
-        std::fill(to + t + 1, to + end, Real(0));
         powers_of_two(to, from, end);
         std::fill(to, to + first[t], Real(0)), std::fill(to + t + 1, to + z.span, Real(0));
     }
-    static void powers_of_two(Real* x, int64_t from, int64_t to) {
-        for (int64_t i = from; i < to; i += lanes<Real>) store(x + i, exp2<Real>(load(x + i)));
+    // 2^between, to the last place of a Real: 2^(high + low) = 2^high (1 + low log 2).
+    void powers_of_two(Real* to, int64_t from, int64_t end) const {
+        for (int64_t i = from; i < end; ++i) {
+            const double exponent = std::max(between[i], -16384.0);  // 0 in every precision; and -inf has no low part
+            to[i] = Real(exponent);
+            low[i] = Real(exponent - double(to[i])) * LN_2<Real>;
+        }
+        for (int64_t i = from; i < end; i += lanes<Real>) {
+            const Vector<Real> high = exp2<Real>(load(to + i));
+            store(to + i, high + high * load(low + i));
+        }
     }
 };
 

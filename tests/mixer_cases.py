@@ -152,7 +152,7 @@ MIXER_CASES = (
     MixerCase(
         "Mamba2-no-norm",
         "Mamba2",
-        {"d_state": 3, "headdim": 4, "rmsnorm": False, "d_conv": 1},
+        {"d_state": 3, "headdim": 4, "rmsnorm": False, "d_conv": 2},
         rate=False,
         projected=True,
     ),

@@ -227,7 +227,7 @@ def test_native_results_do_not_depend_on_the_threads(op: str, dtype: torch.dtype
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("op", (op for op in RECURRENCES if op != "ssd"))  # whose kernel takes other arguments
+@pytest.mark.parametrize("op", [op for op in RECURRENCES if op != "ssd"])  # whose kernel takes other arguments
 @pytest.mark.parametrize("with_ends", (False, True))
 def test_opcheck(op: str, with_ends: bool) -> None:
     case = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}, ("reset", "lengths") if with_ends else ())

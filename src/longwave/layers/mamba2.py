@@ -136,7 +136,7 @@ class Mamba2(Mixer):
                 dt_softplus=True, dt_limit=self.dt_limit, reset=reset, lengths=lengths, chunk=self.chunk_size,
             )  # fmt: skip
             y = self._gated(y, z)
-        return self.out_proj(y), Mamba2State(convolved.final_state, final)
+        return self.out_proj(y).to(x.dtype), Mamba2State(convolved.final_state, final)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba2State]:
         conv, ssm = self._checked(state, x_t)
@@ -152,7 +152,7 @@ class Mamba2(Mixer):
             h = torch.addcmul(enters, (delta * A).exp()[..., None, None], ssm)
             y = torch.addcmul((h @ C[..., None])[..., 0], D.view(self.nheads, -1), u)
             y = self._gated(y.to(x_t.dtype), z)
-        return self.out_proj(y), Mamba2State(window[..., 1:], h)
+        return self.out_proj(y).to(x_t.dtype), Mamba2State(window[..., 1:], h)
 
     def _projections(self, x: Tensor, rate: float) -> tuple[Tensor, ...]:
         """z, (x, B, C) before the convolution, and dt."""

@@ -41,10 +41,12 @@ class _Drive(NamedTuple):
     turn: Float[Tensor, "*batch heads angles"]
 
 
-_RATES = {
-    "heavy_tail": lambda x: F.relu(x) + 1 / (1 + F.relu(-x)),  # 1 + x, and 1/(1 − x) below zero
-    "softplus": F.softplus,
-}
+def _heavy_tail(x: Tensor) -> Tensor:
+    """1 + x, and 1/(1 − x) below zero."""
+    return F.relu(x) + 1 / (1 + F.relu(-x))
+
+
+_RATES = {"heavy_tail": _heavy_tail, "softplus": F.softplus}
 _PAIRINGS = {"interleaved": False, "halves": True}
 
 
@@ -82,9 +84,9 @@ class Mamba3(Mixer):
         ConfigError: an option is unknown or out of its range, or sizes do not divide one another.
         UnsupportedError: ``rate`` is not 1: Δ comes from the input, which does not know its sampling interval.
 
-    Numerics: float32 at least between the projections. Angles are added up in float64 and reduced to [−π, π]. With
-        scale[t] = γ[t] + (1 − λ[t+1]) Δ[t+1] on every key the recurrence is that of `ssd`, less what S[t] does not yet
-        have of position t, which is a product of numbers of position t alone.
+    Numerics: float32 at least between the projections. Angles are added up in float64 and reduced to [−π, π]. Without
+        its last term S[t] is the state of `ssd` on the keys and values of t − 1, with the weight α[t] γ[t−1] + β[t];
+        the last term is a product of numbers of position t alone. Nothing of a later position enters, even to cancel.
 
     Source: Mamba-3, 2026, arXiv:2603.15569, §3, and its released code, for names and shapes of parameters.
 
@@ -162,41 +164,51 @@ class Mamba3(Mixer):
         before = self._checked(state, x)
         projected = self._projected(x, rate)
         if not x.shape[1]:
-            return self.out_proj(projected[..., : self.d_inner]), before
+            return self.out_proj(projected[..., : self.d_inner]).to(x.dtype), before
         with without_autocast(x.device.type):
             drive = self._drive(projected)
             real, begins = _ends(x, lengths, reset)
             theta = _angles(drive.turn, before.angle, real, begins)
             k, q = self._rotated(drive.k, theta), self._rotated(drive.q, theta)
-            y, ssm = self._scan(drive, k, q, before, real, begins)
+            now = drive.dt * drive.share
+            y, S = self._scan(drive, now, k, q, before, real, begins)
             y = self._gated(y, drive.z).to(x.dtype)
             last = real.sum(1) - 1
-            after = [_at(u, last, old) for u, old in ((theta, before.angle), (k, before.k), (drive.v, before.v))]
-        return self.out_proj(y), Mamba3State(after[0], ssm, *after[1:])
+            pairs = (theta, before.angle), (k, before.k), (drive.v, before.v), (now, torch.zeros_like(now[:, 0]))
+            theta, k, v, now = (_at(u, last, old) for u, old in pairs)
+            S = S + self._outer(now[..., None] * v, k)
+        return self.out_proj(y).to(x.dtype), Mamba3State(theta, S, k, v)
 
     def _scan(
-        self, drive: _Drive, k: Tensor, q: Tensor, before: Mamba3State, real: Tensor, begins: Tensor
+        self, drive: _Drive, now: Tensor, k: Tensor, q: Tensor, before: Mamba3State, real: Tensor, begins: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """y[t]_r and the last S: `ssd` over rank · time positions, each writing one column; only the first decays."""
+        """y[t]_r, and the last S without γ v kᵀ: `ssd` over rank · time positions, one column each, of which the first
+        decays. What position t writes is the columns of t − 1, with the weight α[t] γ[t−1] + β[t]."""
         rank, mimo_x = self.rank, self._columns("mimo_x")
-        linked = (real & ~begins)[..., None]  # a position that reads the key before it
-        now, later = drive.dt * drive.share, torch.where(linked, drive.dt * (1 - drive.share), 0)
-        ahead = F.pad(later[:, 1:], (0, 0, 0, 1))
-        scale = now + ahead
-        v = (scale[..., None] * drive.v)[:, :, None] * mimo_x.movedim(1, 0)
-        decay = F.pad(drive.decay[:, :, None], (0, 0, 0, rank - 1))
-        S = before.ssm + (later[:, 0, :, None, None] * self._outer(before.v, before.k))
-        y, final = ssd(
-            v.flatten(1, 2), None, decay.flatten(1, 2), k.flatten(1, 2), q.flatten(1, 2), initial_state=S,
+        k_before = torch.cat([before.k[:, None], k[:, :-1]], 1)
+        v_before = torch.cat([before.v[:, None], drive.v[:, :-1]], 1)
+        pending = F.pad(now[:, :-1], (0, 0, 1, 0))  # the state before the first position has its γ v kᵀ
+        weight = drive.decay.exp() * (pending + drive.dt * (1 - drive.share))
+        weight = torch.where(begins[..., None], 0, weight)
+        y, S = ssd(
+            ((weight[..., None] * v_before)[:, :, None] * mimo_x.movedim(1, 0)).flatten(1, 2),
+            None,
+            F.pad(drive.decay[:, :, None], (0, 0, 0, rank - 1)).flatten(1, 2),
+            k_before.flatten(1, 2),
+            q.flatten(1, 2),
+            initial_state=before.ssm,
             reset=F.pad(begins[..., None], (0, rank - 1)).flatten(1),
-            lengths=real.sum(1) * rank, chunk=self.chunk_size,
-        )  # fmt: skip
-        # What y[t]_r wants of its own position: the columns after r, without what waits for position t + 1; and D.
-        own = torch.einsum("btrhn,btshn->bthrs", q, k)
-        own = own * (scale[..., None, None] * own.new_ones(rank, rank).triu(1) - ahead[..., None, None])
+            lengths=real.sum(1) * rank,
+            chunk=self.chunk_size,
+        )
+        y = y.unflatten(1, (-1, rank))
+        own = now[..., None, None] * torch.einsum("btrhn,btshn->bthrs", q, k)
         own = own + self.D.to(own.dtype)[:, None, None] * torch.eye(rank, dtype=own.dtype, device=own.device)
-        direct = (own @ mimo_x).movedim(3, 2) * drive.v[:, :, None]
-        return y.unflatten(1, (-1, rank)) + direct, final
+        y = y + (own @ mimo_x).movedim(3, 2) * drive.v[:, :, None]
+        if rank > 1:  # query r has read before the columns after r were written
+            missed = (weight[..., None, None] * torch.einsum("btrhn,btshn->bthrs", q, k_before)).triu(1)
+            y = y + (missed @ mimo_x).movedim(3, 2) * v_before[:, :, None]
+        return y, S
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba3State]:
         before = self._checked(state, x_t)
@@ -211,7 +223,7 @@ class Mamba3(Mixer):
             v = drive.v[:, None] * self._columns("mimo_x").movedim(1, 0)
             y = torch.einsum("bhpn,brhn->brhp", S, q) + self.D.to(S.dtype)[:, None] * v
             y = self._gated(y, drive.z).to(x_t.dtype)
-        return self.out_proj(y), Mamba3State(theta, S, k, drive.v)
+        return self.out_proj(y).to(x_t.dtype), Mamba3State(theta, S, k, drive.v)
 
     def _projected(self, x: Tensor, rate: float) -> Tensor:
         if rate != 1:

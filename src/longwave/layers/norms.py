@@ -101,6 +101,5 @@ class GatedRMSNorm(nn.Module):
         return y.to(x.dtype)
 
     def _normalise(self, u: Tensor) -> Tensor:
-        groups = u.unflatten(-1, (-1, self.group_size))
-        square = torch.linalg.vector_norm(groups, dim=-1, keepdim=True).square() / self.group_size
-        return (groups * torch.rsqrt(square + self.eps)).flatten(-2) * self.weight.to(u.dtype)
+        groups = F.rms_norm(u.unflatten(-1, (-1, self.group_size)), (self.group_size,), eps=self.eps)
+        return groups.flatten(-2) * self.weight.to(u.dtype)

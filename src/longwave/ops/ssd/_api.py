@@ -10,7 +10,7 @@ from torch import Tensor
 from longwave.errors import ShapeError
 from longwave.ops import _checks as check
 from longwave.ops._dispatch import Implementation, Op
-from longwave.ops._marks import position_marks
+from longwave.ops._marks import PADDING, position_marks
 from longwave.ops.ssd import _cpu, _reference
 from longwave.shapes import Bool, Float, Int
 
@@ -104,6 +104,8 @@ def ssd(
     check.same_device("ssd", x=x, dt=dt, A=A, B=B, C=C, D=D, dt_bias=dt_bias, initial_state=initial_state)
     check.same_device("ssd", x=x, reset=reset, lengths=lengths, seq_idx=seq_idx)
     marks = position_marks("ssd", batch, time, reset, lengths, seq_idx)
+    if marks is not None and dt is not None:  # else what stands in padding would meet the gradient of A, times zero
+        dt = dt.masked_fill((marks == PADDING)[..., None], 0)
 
     tensors = (x, dt, A, B, C, D, dt_bias, initial_state)
     wide = any(v is not None and v.dtype == torch.float64 for v in tensors)

@@ -54,9 +54,9 @@ def run(
     S, before = S.unflatten(1, each), []
     for through, gain in zip(decay.through.unbind(1), ((u * decay.leave).mT @ k).unbind(1), strict=True):
         before.append(S)
-        S = through * S + gain
+        S = torch.where(through == 0, 0, through * S) + gain  # a zero forgets even what is no number
     if before:
-        y = y + decay.enter * (q @ torch.stack(before, 1).mT)
+        y = y + torch.where(decay.enter == 0, 0, decay.enter * (q @ torch.stack(before, 1).mT))
     y = y.movedim(4, 2).reshape(batch, -1, heads, dim)[:, :time]
     return y if D is None else y + D * x, S.reshape(batch, heads, dim, state)
 
@@ -75,7 +75,7 @@ def _decays(a: Tensor, begins: Tensor, dtype: torch.dtype) -> _Decays:
     sequence = begins.cumsum(-1)
 
     def exp(exponent: Tensor, there: Tensor) -> Tensor:
-        return torch.where(there, torch.where(there, exponent, 0).to(dtype).exp(), 0)
+        return torch.where(there, torch.where(there, exponent, 0).exp().to(dtype), 0)
 
     between = a[..., :, None].expand(*a.shape, a.shape[-1]).tril(-1).cumsum(-2)
     enter = exp(a.cumsum(-1), sequence == 0)[..., None]
