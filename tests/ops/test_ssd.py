@@ -74,3 +74,12 @@ def test_padding_may_hold_anything(impl: str) -> None:
     torch.testing.assert_close((y[:, :70], final), tuple(want))
     for gradient in torch.autograd.grad(y.sum() + final.sum(), leaves):
         assert bool(gradient.isfinite().all())
+
+
+@IMPLEMENTATIONS
+def test_small_decays_keep_their_digits(impl: str) -> None:
+    """A logarithm near −80, rounded to float32 before its exponential is taken, would cost that 30 units."""
+    a, one = torch.full((1, 50, 1), -1.6), torch.ones(1, 50, 1, 1)
+    y = ssd(0 * one, None, a, one, one, initial_state=one[:, :1], impl=impl).y.flatten()
+    want = a.double().cumsum(1).exp().flatten()
+    assert float((y / want - 1).abs().max()) <= 4 * torch.finfo(torch.float32).eps
