@@ -82,6 +82,19 @@ template <class Real> inline Vector<Real> exp2(Vector<Real> x) {
     return x == x ? number : x;
 }
 
+// e^x for every x, with the limits of 2^x.
+template <class Real> inline Vector<Real> exponential(Vector<Real> x) {
+    using K = Constants<Real>;
+    const Vector<Real> lowest = Vector<Real>{} + K::LOWEST * LN_2<Real>, highest = Vector<Real>{} + K::HIGHEST * LN_2<Real>;
+    const Vector<Real> low = x < lowest ? lowest : x, y = low > highest ? highest : low;
+    const Vector<Real> infinity = Vector<Real>{} + std::numeric_limits<Real>::infinity();
+    const Rounded<Real> k(y * LOG2_E<Real>);
+    const Vector<Real> r = ((y - k.whole * K::LN2[0]) - k.whole * K::LN2[1]) * LOG2_E<Real>;
+    const Vector<Real> above = x > highest ? infinity : k.scale(r * polynomial(K::EXP2, r) + Real(1));
+    const Vector<Real> number = x < lowest ? Vector<Real>{} : above;
+    return x == x ? number : x;
+}
+
 // e^-|x|, 0 below the normal numbers.
 template <class Real> inline Vector<Real> exp_minus_abs(Vector<Real> x) {
     using K = Constants<Real>;
@@ -103,14 +116,14 @@ template <class Real> struct Silu {
     }
 };
 
-// log(1 + e^x) and its derivative; x and 1 from 20 on, as torch has it. log(1 + e) = 2 atanh(e / (2 + e)) keeps its relative
-// precision where e is small.
+// log(1 + e^x) and its derivative; x and 1 from 20 on, as torch has it. With s = e / (2 + e), log(1 + e) = 2 atanh(s), and
+// 2 s = e - s e: written so, what is rounded in s counts the less the smaller e is.
 template <class Real> struct Softplus {
     Vector<Real> value, slope;
     explicit Softplus(Vector<Real> x) {
         const Vector<Real> zero = {}, one = zero + Real(1), linear = zero + Real(20);
         const Vector<Real> e = exp_minus_abs<Real>(x), s = e / (e + Real(2)), s2 = s * s;
-        const Vector<Real> log = (s + s) * (s2 * polynomial(Constants<Real>::ATANH, s2) + Real(1));
+        const Vector<Real> log = e - s * (e - (s2 + s2) * polynomial(Constants<Real>::ATANH, s2));
         const Vector<Real> positive = x < zero ? zero : x;  // a NaN stays one
         value = x > linear ? x : positive + log;
         slope = x > linear ? one : (x < zero ? e : one) / (one + e);

@@ -99,13 +99,13 @@ template <class V> inline Number<V, true> parts_plus(Number<V, true> x, Number<V
     return {x.re * y.re + z.re, x.im * y.im + z.im};
 }
 
-// exp(dt A), with Re A in units of log 2. TAME: 2^(dt Re A) is known to be a normal number.
+// exp(dt A), with real A in units of log 2. TAME: 2^(dt Re A) is known to be a normal number.
 template <class Real, bool TAME> inline Number<Vector<Real>, false> decay(Vector<Real> dt, Number<Vector<Real>, false> A) {
     if constexpr (TAME) return {exp2_tame<Real>(dt * A.re)};
     else return {exp2<Real>(dt * A.re)};
 }
 template <class Real, bool TAME> inline Number<Vector<Real>, true> decay(Vector<Real> dt, Number<Vector<Real>, true> A) {
-    const Vector<Real> size = exp2<Real>(dt * A.re);
+    const Vector<Real> size = exponential<Real>(dt * A.re);
     const SineCosine<Real> turn(dt * A.im);
     return {size * turn.cosine, size * turn.sine};
 }
@@ -200,7 +200,7 @@ void retreat(const Positions<Vector<Real>>& w, int n, const Vector<Real>* A, Coe
             carry[i] = begins ? Num() : back;
         }
         w.sum[t] += sum;
-        if constexpr (COMPLEX) w.exponent[t] += LN_2<Real> * exponent.re + exponent.im;
+        if constexpr (COMPLEX) w.exponent[t] += exponent.re + exponent.im;
         else w.exponent[t] += LN_2<Real> * exponent.re;
         if (t % SHORT_SUM) continue;
 #pragma GCC unroll 16
@@ -278,7 +278,7 @@ template <class Real, bool COMPLEX> struct Strip {
         read_states(a, s.A, 0, block);
         largest[block] = 0;
         for (int64_t i = 0; i < size; i += P) {
-            a[i] *= LOG2_E<Real>;
+            if constexpr (!COMPLEX) a[i] *= LOG2_E<Real>;
             for (int lane = 0; lane < W; ++lane) {
                 const Real now = std::abs(a[i][lane]);
                 if (!(now <= largest[block]) && largest[block] == largest[block]) largest[block] = now;  // a NaN stays

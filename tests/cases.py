@@ -182,7 +182,7 @@ CASES = {
         Case("constant-B-groups", {**_sizes(1, 67, 6, 2, False), "groups": 2}, fixed=("B",)),
         Case("lengths", _sizes(4, 67, 5, 2, False), ("lengths",), SOFTPLUS),
         Case("reset-lengths", _sizes(3, 70, 5, 2, False), ("reset", "lengths"), SOFTPLUS),
-        Case("seq-idx", _sizes(2, 131, 5, 2, False), ("seq_idx",), SOFTPLUS),
+        Case("seq-idx", _sizes(2, 131, 9, 3, False), ("seq_idx",), SOFTPLUS),
     ),
     # `modes` taps; a kernel knows 4, and takes chunks of 64 positions and strips of 8 vectors of 2 to 16 channels.
     "short_conv": (

@@ -23,6 +23,7 @@ from longwave.testing import assert_matches
 LUCK = 4
 EXAMPLES = int(os.environ.get("LONGWAVE_EXAMPLES", "5"))
 ENDS = {**dict.fromkeys(RECURRENCES, ("reset", "lengths")), "block_scan": ("fresh",)}
+NUMBERED = ("selective_scan", "short_conv", "ssd")  # whose oracles take `seq_idx`
 OPTIONS = {"linear_scan": "reverse", "krylov": "reverse", "gated_linear": "gelu"}
 
 
@@ -38,7 +39,11 @@ def cases(draw: st.DrawFn, op: str) -> Case:
     }
     if op == "gated_linear":
         sizes |= {"batch": 1, "time": 64 + sizes["time"]}  # the kernel refuses fewer rows
+    if op == "block_tables":
+        sizes["time"] += 1  # no block is empty
     ends = tuple(end for end in ENDS.get(op, ()) if draw(st.booleans()))
+    if op in NUMBERED and draw(st.booleans()):
+        ends = ("seq_idx",)
     options = {OPTIONS[op]: draw(st.booleans())} if op in OPTIONS else {}
     return Case("drawn", sizes, ends, options)
 
