@@ -42,6 +42,11 @@ OPTION_NAMES = {
     "S5": {"d_state": 4},
     "RTF": {"d_state": 4, "init": "montel"},
     "LRU": {"d_state": 4},
+    "Mamba": {"d_state": 4},
+    "Mamba2": {"d_state": 4},
+    "Mamba3": {"d_state": 4},
+    "RetNet": {"heads": 3},
+    "RWKV": {"zero_init": False},
 }
 
 

@@ -19,19 +19,27 @@ SYSTEMS = {
     "RTF": (rtf, "long_conv", 3),
     "LRU": (lru, "linear_scan", 4),
 }
+# What is not {"d_state": 8}: RTF's zeros would leave its denominator without a gradient, RWKV's nearly everything.
+OPTIONS = {"RTF": {"d_state": 8, "init": "montel"}, "RetNet": {"heads": 2}, "RWKV": {"zero_init": False}}
+# Matrices of a mixer that round under autocast: those of a selective one make the very numbers that its system runs on.
+PROJECTIONS = {"Mamba": 4, "Mamba2": 2, "Mamba3": 2, "RetNet": 5, "RWKV": 4}
 every_model = pytest.mark.parametrize(("mixer", "read"), list(itertools.product(MIXERS, READS)))
 mixed = torch.autocast("cpu", dtype=torch.bfloat16)
 
 
 def model_of(mixer: str, read: str, **options) -> Head:
     torch.manual_seed(0)
-    # RTF's zeros would leave its denominator without a gradient.
-    small: dict[str, object] = {"d_state": 8, "init": "montel"} if mixer == "RTF" else {"d_state": 8}
+    small: dict[str, object] = OPTIONS.get(mixer, {"d_state": 8})
     return READS[read](BackboneConfig(d_model=16, n_layers=2, mixer=mixer, mixer_options=small, **options))
 
 
 def inputs() -> Tensor:
     return torch.randn(4, 50, 2, generator=torch.Generator().manual_seed(1))
+
+
+def matrices(mixer: str, feedforward: int = 0) -> int:
+    """Those that round between x and y: the encoder, and in each of two blocks the mixer's and the network's."""
+    return 1 + 2 * (PROJECTIONS.get(mixer, 1) + feedforward)
 
 
 def gradients(model: Head, y: Tensor) -> dict[str, Tensor]:
@@ -56,7 +64,7 @@ def test_the_system_runs_in_32_bits(mixer: str, read: str, monkeypatch: pytest.M
     assert set(seen) <= {torch.float32, torch.complex64}
 
 
-@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("mixer", [mixer for mixer in MIXERS if mixer not in PROJECTIONS])
 def test_the_system_loses_nothing(mixer: str) -> None:
     """Without a matrix after it, a mixer gives the very same numbers, forward, streaming and backward."""
     options = {"output": None} if issubclass(MIXERS[mixer], LTIMixer) else {}
@@ -73,13 +81,13 @@ def test_the_system_loses_nothing(mixer: str) -> None:
 
 @every_model
 def test_no_more_is_lost_than_16_bits_lose(mixer: str, read: str) -> None:
-    """Between x and y seven matrices, the encoder and three for each block, round to 8 bits, and their results do."""
+    """The matrices between x and y round to 8 bits, and their results do."""
     model, x = model_of(mixer, read, feedforward="glu"), inputs()
     exact = model(x)
     with mixed:
         y = model(x)
     assert y.dtype == torch.float32
-    assert 0 < (y - exact).abs().max() < 2 * 7 * 2**-9 * exact.abs().max()
+    assert 0 < (y - exact).abs().max() < 2 * matrices(mixer, 2) * 2**-9 * exact.abs().max()
 
 
 @every_model
@@ -92,8 +100,11 @@ def test_gradients_are_32_bit_and_close(mixer: str, read: str) -> None:
         assert gradient.dtype == torch.float32, name
         assert gradient.isfinite().all(), name
         assert gradient.ne(0).any(), name
-        # Three matrices forward, and two products for each backward.
-        assert (gradient - expected[name]).norm() < 2 * 9 * 2**-9 * expected[name].norm(), name
+        # Every matrix forward, and two products for each backward. What belongs to a whole head is a sum over channels
+        # and positions that nearly cancels: it is held against the gradient of its mixer.
+        mine = name.rpartition(".")[0] if mixer in ("Mamba2", "Mamba3") and gradient.ndim == 1 else name
+        scale = torch.stack([g.norm() for n, g in expected.items() if n.startswith(mine)]).norm()
+        assert (gradient - expected[name]).norm() < 2 * 3 * matrices(mixer) * 2**-9 * scale, name
 
 
 @every_model
@@ -117,4 +128,4 @@ def test_streaming_stays_close_to_the_whole(mixer: str, read: str) -> None:
         for x_t in x.unbind(1):
             y_t, state = model.step(x_t, state)
     whole = whole[:, -1] if read == "every" else whole
-    assert (y_t - whole).abs().max() < 2 * 3 * 2**-9 * whole.abs().max()
+    assert (y_t - whole).abs().max() < 2 * matrices(mixer) * 2**-9 * whole.abs().max()
