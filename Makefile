@@ -82,6 +82,9 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.s4d
 	$(BIN)/python -m benchmarks.lti
 	$(BIN)/python -m benchmarks.linear_scan
+	$(BIN)/python -m benchmarks.selective_scan
+	$(BIN)/python -m benchmarks.ssd
+	$(BIN)/python -m benchmarks.wkv
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.import_time
 
