@@ -84,6 +84,14 @@ def _check_companion(
         )
 
 
+def check_heads(channels: int, headdim: int, ngroups: int) -> None:
+    """Raise unless the channels are whole heads, and the heads whole groups."""
+    if channels % headdim or channels // headdim % ngroups:
+        raise ConfigError(
+            f"headdim={headdim} and ngroups={ngroups} do not divide the {channels} channels into groups of whole heads"
+        )
+
+
 def _autocasts(x: Tensor, like: Tensor) -> bool:
     """Whether torch.autocast will reconcile the two dtypes; it leaves float64 and integers alone."""
     floats = x.is_floating_point() and torch.float64 not in (x.dtype, like.dtype)

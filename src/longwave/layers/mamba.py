@@ -11,6 +11,7 @@ from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_duration, check_positive, check_state
 from longwave.layers.options import choose
+from longwave.math import log_uniform, softplus_inverse
 from longwave.ops import selective_scan, short_conv
 from longwave.shapes import Float, Tensor
 
@@ -101,15 +102,15 @@ class Mamba(Mixer):
 
     @torch.no_grad()
     def _init_dt(self, low: float, high: float, init: str, scale: float, floor: float) -> None:
-        """dt log-uniform where δ = 0: the bias is its inverse softplus, dt + log(1 − e^−dt)."""
+        """dt log-uniform where δ = 0: the bias is its inverse softplus."""
         for name, value in (("dt_min", low), ("dt_max", high), ("dt_scale", scale), ("dt_init_floor", floor)):
             check_duration(name, value)
         if low > high:
             raise ConfigError(f"dt_min={low} is larger than dt_max={high}")
         bound = scale / math.sqrt(self.dt_rank)
         self.dt_proj.weight.uniform_(choose("dt_init", init, {"random": -bound, "constant": bound}), bound)
-        dt = torch.exp(torch.empty(self.d_inner).uniform_(math.log(low), math.log(high))).clamp(min=floor)
-        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        dt = log_uniform((self.d_inner,), low, high).clamp(min=floor)
+        self.dt_proj.bias.copy_(softplus_inverse(dt))
 
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None

@@ -9,7 +9,7 @@ from torch import nn
 
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
-from longwave.layers.checks import check_positive, check_state
+from longwave.layers.checks import check_heads, check_positive, check_state
 from longwave.layers.norms import GatedRMSNorm
 from longwave.math import log_uniform, softplus_inverse
 from longwave.ops import short_conv, ssd
@@ -94,11 +94,7 @@ class Mamba2(Mixer):
         self.headdim = math.gcd(64, self.d_inner) if headdim is None else headdim
         check_positive("headdim", self.headdim)
         self.nheads = self.d_inner // self.headdim
-        if self.nheads * self.headdim != self.d_inner or self.nheads % ngroups:
-            raise ConfigError(
-                f"headdim={self.headdim} and ngroups={ngroups} do not divide the {self.d_inner} channels into groups "
-                "of whole heads"
-            )
+        check_heads(self.d_inner, self.headdim, ngroups)
         self.dt_limit, self.chunk_size = dt_limit, chunk_size
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner + 2 * ngroups * d_state + self.nheads, bias=bias)
         channels = self.d_inner + 2 * ngroups * d_state

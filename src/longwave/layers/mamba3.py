@@ -9,7 +9,7 @@ from torch import nn
 
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
-from longwave.layers.checks import check_positive, check_state
+from longwave.layers.checks import check_heads, check_positive, check_state
 from longwave.layers.norms import GatedRMSNorm
 from longwave.layers.options import choose
 from longwave.layers.padding import real_positions
@@ -294,11 +294,7 @@ class Mamba3(Mixer):
         return Mamba3State(*state)
 
     def _check_sizes(self, rope_fraction: float) -> None:
-        if self.nheads * self.headdim != self.d_inner or self.nheads % self.ngroups:
-            raise ConfigError(
-                f"headdim={self.headdim} and ngroups={self.ngroups} do not divide the {self.d_inner} channels into "
-                "groups of whole heads"
-            )
+        check_heads(self.d_inner, self.headdim, self.ngroups)
         if self.d_state % 2 or not 1 <= self.angles <= self.d_state // 2:
             raise ConfigError(
                 f"d_state={self.d_state} must be even, and rope_fraction={rope_fraction} of it one pair or more"

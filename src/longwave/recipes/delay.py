@@ -8,6 +8,7 @@ from pathlib import Path
 from longwave.data import delay as draw
 from longwave.errors import ConfigError
 from longwave.models import BackboneConfig
+from longwave.recipes.drawn import draw_parts
 from longwave.recipes.experiment import Experiment, Outcome, Parts
 from longwave.train import OptimConfig, TrainerConfig
 
@@ -53,14 +54,8 @@ class DelayConfig:
     def load(self, data_root: Path | None) -> Parts:
         """The sequences, drawn anew; each part with a seed of its own."""
         counts = (self.train_samples, self.held_out, self.test_samples)
-        train, held_out, test = (
-            draw(samples=count, length=self.length, lag=self.lag, band=self.band, seed=3 * self.seed + part)
-            if count or not part
-            else None
-            for part, count in enumerate(counts)
-        )
-        assert train is not None
-        return Parts(train, held_out, test)
+        sizes = {"length": self.length, "lag": self.lag, "band": self.band}
+        return draw_parts(draw, sizes, counts, self.seed, {})
 
 
 DATA = DelayConfig()
