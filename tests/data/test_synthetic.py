@@ -35,6 +35,17 @@ def test_selective_copying_asks_for_the_symbols_in_their_order():
     assert ((where - 0.25).abs() < 4 * (0.25 * 0.75 / 60) ** 0.5).all()
 
 
+def test_selective_copying_of_fewer_symbols_asks_for_no_more():
+    samples = selective_copying(samples=300, length=12, memory=3, symbols=5, fewest=1, seed=1)
+    batch = samples[:]
+    symbols = batch.x.argmax(2)
+    assert symbols[:, 12:].unique().tolist() == [6]
+    for row, answer in zip(symbols[:, :12], batch.y[:, 12:], strict=True):
+        assert row[row < 5].tolist() == answer[answer != -100].tolist()
+    counts = (symbols[:, :12] < 5).sum(1)
+    assert ((counts[:, None] == torch.arange(1, 4)).double().mean(0) - 1 / 3).abs().max() < 4 * (2 / 9 / 300) ** 0.5
+
+
 @pytest.mark.parametrize("distances", ["uniform", "logarithmic"])
 def test_induction_heads_asks_for_what_followed_the_marker(distances):
     samples = induction_heads(samples=500, length=9, symbols=4, distances=distances, seed=1)
@@ -97,6 +108,7 @@ def test_the_seed_says_which_samples(task):
         (copying, {"samples": 1, "lag": -1}),
         (selective_copying, {"samples": 1, "symbols": 255}),
         (selective_copying, {"samples": 1, "length": 3, "memory": 4}),
+        (selective_copying, {"samples": 1, "memory": 4, "fewest": 5}),
         (induction_heads, {"samples": 0}),
         (induction_heads, {"samples": 1, "length": 2}),
         (induction_heads, {"samples": 1, "symbols": 1}),

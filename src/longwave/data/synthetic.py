@@ -96,7 +96,13 @@ def delay(*, samples: int, length: int = 4000, lag: int = 1000, band: float = 0.
 
 
 def selective_copying(
-    *, samples: int, length: int = 256, memory: int = 16, symbols: int = 14, seed: int = 0
+    *,
+    samples: int,
+    length: int = 256,
+    memory: int = 16,
+    symbols: int = 14,
+    fewest: int | None = None,
+    seed: int = 0,
 ) -> Sequences:
     """Selective copying: some symbols, scattered among blanks, and then the symbols again, in their order.
 
@@ -113,14 +119,19 @@ def selective_copying(
         length: positions before the markers.
         memory: how many symbols are to be remembered, at most ``length``.
         symbols: how many there are to choose from; each is equally likely.
+        fewest: with it every sequence has its own number of symbols, from ``fewest`` to ``memory``, and no answer at
+            the markers beyond it.
         seed: of ``torch.Generator``; other seeds give other samples.
 
     Raises:
-        ConfigError: a size is not positive, ``memory`` exceeds ``length``, or there are more than 254 symbols.
+        ConfigError: a size is not positive, ``memory`` exceeds ``length``, ``fewest`` exceeds ``memory``, or there are
+            more than 254 symbols.
 
     Source: Gu and Dao, "Mamba" (2023), section 4.1.1, where length is 4096 and the blank and the marker are among the
-    16 symbols.
+    16 symbols. Sequences of fewer symbols are this library's.
     """
+    if fewest is not None and not 1 <= fewest <= memory:
+        raise ConfigError(f"selective_copying needs fewest from 1 to memory={memory}, got fewest={fewest}")
     if min(samples, memory, symbols) < 1 or memory > length or symbols > 254:
         raise ConfigError(
             "selective_copying needs samples, memory and symbols (at most 254) of 1 or more and memory up to length, "
@@ -130,10 +141,14 @@ def selective_copying(
     question = torch.randint(symbols, (samples, memory), generator=generator)
     x = torch.full((samples, length + memory), symbols, dtype=torch.uint8)
     x[:, length:] = symbols + 1
-    places = torch.rand(samples, length, generator=generator).topk(memory).indices.sort(1).values
-    x.scatter_(1, places, question.to(torch.uint8))
+    places = torch.rand(samples, length, generator=generator).topk(memory).indices
+    if fewest is not None:  # the others lie on the first marker, and are markers themselves
+        count = torch.randint(fewest, memory + 1, (samples, 1), generator=generator)
+        absent = torch.arange(memory) >= count
+        places, question = places.masked_fill(absent, length), question.masked_fill(absent, symbols + 1)
+    x.scatter_(1, places.sort(1).values, question.to(torch.uint8))
     y = torch.full(x.shape, NO_TARGET)
-    y[:, length:] = question
+    y[:, length:] = question.masked_fill(question > symbols, NO_TARGET)
     return Sequences(x[:, :, None], y, classes=tuple(str(i) for i in range(symbols)), one_hot=symbols + 2)
 
 

@@ -22,6 +22,8 @@ class SelectiveCopyingConfig:
         length: positions that are read, symbols and blanks.
         memory: how many symbols are to be remembered.
         symbols: how many there are to choose from; with blank and marker two more.
+        fewest: in training every sequence has its own number of symbols, from ``fewest`` to ``memory``: a few are soon
+            learned, and lead to the many. None: always ``memory``, as in the tests and in the paper.
         train_samples: how many sequences to train on; they stay the same in every epoch.
         held_out: how many more to measure after every epoch.
         test_samples: how many more to measure once, after the training; 0 while settings are being chosen.
@@ -34,6 +36,7 @@ class SelectiveCopyingConfig:
     length: int = 256
     memory: int = 16
     symbols: int = 14
+    fewest: int | None = 1
     train_samples: int = 20000
     held_out: int = 0
     test_samples: int = 1000
@@ -48,7 +51,7 @@ class SelectiveCopyingConfig:
         """The sequences, drawn anew; each part with a seed of its own."""
         counts = (self.train_samples, self.held_out, self.test_samples)
         sizes = {"length": self.length, "memory": self.memory, "symbols": self.symbols}
-        return draw_parts(draw, sizes, counts, self.seed, {})
+        return draw_parts(draw, sizes, counts, self.seed, {}, training={"fewest": self.fewest})
 
 
 # The Mamba paper has length 4096, batches of 64, a learning rate of 1e-4 and 400,000 steps; this is for a CPU.
