@@ -39,7 +39,7 @@ class Readout(nn.Module):
         self.output = output
 
     def forward(self, y: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        linear, few = self.linear, y.ndim == 2 and len(y) < FEWEST_ROWS
+        linear, few = self.linear, y.ndim == 2 and y.shape[0] < FEWEST_ROWS
         # Autocast chooses the dtype of torch's functions, not of ours; and a step would pay more for the choice of an
         # implementation than for what it computes.
         if linear is not None and self.output == "glu" and not few and not torch.is_autocast_enabled(y.device.type):
