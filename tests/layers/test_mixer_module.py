@@ -121,6 +121,20 @@ def test_autocast_leaves_the_linear_system_in_32_bits(case: MixerCase) -> None:
     assert deviation(y, layer(x)) <= 8 * torch.finfo(torch.bfloat16).eps
 
 
+@every_mixer
+def test_autocast_trains_the_same_way(case: MixerCase) -> None:
+    layer, x = case.build(), inputs(50)
+    parameters = list(layer.parameters())
+    want = torch.autograd.grad(layer(x).square().sum(), parameters)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = layer(x).square().sum()
+    gradients = torch.autograd.grad(loss, parameters)
+    assert {g.dtype for g in gradients} == {torch.float32}
+    # All of a layer's parameters in one direction: a small gradient may be a difference of large ones.
+    flat, truth = (torch.cat([g.flatten() for g in each]) for each in (gradients, want))
+    assert float((flat - truth).norm() / truth.norm()) <= 8 * torch.finfo(torch.bfloat16).eps
+
+
 @pytest.mark.parametrize("rate", [0.5, 2.0, 3.7])
 @every_mixer_with_rate
 def test_every_view_knows_the_rate(case: MixerCase, rate: float) -> None:

@@ -172,6 +172,22 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12 * float(want.abs().max()))
 
 
+@pytest.mark.parametrize("op", RECURRENCES)
+@pytest.mark.parametrize("impl", ("reference", "cpu"))
+@pytest.mark.parametrize(("batch", "time"), ((0, 70), (2, 0), (0, 0)))
+def test_no_rows_and_no_positions(op: str, impl: str, batch: int, time: int) -> None:
+    case = Case("", {"batch": batch, "time": time, "dim": 3, "modes": 2}, ("reset", "lengths"))
+    tensors, options = case.inputs(op)
+    leaves = {n: x.requires_grad_() for n, x in tensors.items()}
+    y, final = out = call(op, leaves, options, impl=impl)
+    sequence = next(x for x in leaves.values() if x.ndim >= 3)
+    assert y.shape == sequence.shape
+    assert torch.equal(final, tensors["initial_state"])  # after nothing
+    for (name, x), gradient in zip(leaves.items(), gradients(out, leaves), strict=True):
+        assert gradient.shape == x.shape
+        assert bool(gradient.any()) == (name == "initial_state" and batch > 0)
+
+
 @pytest.mark.parametrize("op", (*RECURRENCES, "long_conv"))
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
