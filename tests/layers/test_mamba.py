@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._inductor as inductor
+from torch._inductor import config as inductor
 from torch.nn.functional import softplus
 
 from longwave import Mamba
@@ -110,7 +110,7 @@ def test_compiled_by_inductor_it_is_the_same_layer(monkeypatch: pytest.MonkeyPat
     torch.manual_seed(0)
     layer, x = Mamba(8), torch.randn(2, 70, 8)
     parameters, results = list(layer.parameters()), []
-    with inductor.config.patch(compile_threads=1):
+    with inductor.patch(compile_threads=1):
         for function in (layer, torch.compile(layer, fullgraph=True)):
             y = function(x)
             results.append((y, *torch.autograd.grad(y.square().sum(), parameters)))

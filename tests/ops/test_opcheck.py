@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 from test_contract import call, gradients, rounded
-from test_drawn import ENDS, OPTIONS
+from test_drawn import ENDS
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import NATIVE, Case
 
+OPTIONS = {"linear_scan": {"reverse": True}, "krylov": {"reverse": True}, "gated_linear": {"gelu": True}}
 ALL = 9  # as many arguments as an operation has
 
 
@@ -35,10 +36,11 @@ def cases() -> Iterator[Any]:
     for op in NATIVE:
         sizes = {"batch": 1, "time": 70} if op == "gated_linear" else {"batch": 2, "time": 19}
         sizes |= {"dim": 3, "modes": 2}
-        options = {OPTIONS[op]: True} if op in OPTIONS else {}
         yield pytest.param(op, Case("", sizes), torch.float64, 1, id=f"{op}-one-gradient")
         yield pytest.param(op, Case("", sizes), torch.float64, ALL, id=op)
-        yield pytest.param(op, Case("", sizes, ENDS.get(op, ()), options), torch.float32, ALL, id=f"{op}-marked")
+        yield pytest.param(
+            op, Case("", sizes, ENDS.get(op, ()), OPTIONS.get(op, {})), torch.float32, ALL, id=f"{op}-marked"
+        )
 
 
 @pytest.mark.parametrize(("op", "case", "dtype", "leaves"), list(cases()))
