@@ -89,9 +89,7 @@ class OptimConfig:
         _require(self.clip >= 0, f"clip must not be negative (0: no clipping), got {self.clip}")
         _require(0 < self.plateau_factor < 1, f"plateau_factor must lie between 0 and 1, got {self.plateau_factor}")
         _require(self.plateau_patience >= 0, f"plateau_patience must not be negative, got {self.plateau_patience}")
-        _require(
-            0 <= self.label_smoothing < 1, f"label_smoothing must lie between 0 and 1, got {self.label_smoothing}"
-        )
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing must lie between 0 and 1, got {self.label_smoothing}")
 
 
 @dataclass(frozen=True)
