@@ -54,7 +54,8 @@ test: .venv/.dev
 	$(BIN)/python -m pytest
 
 # The package is installed again, into a folder of its own, with other kernels; -S keeps the editable one out of sight. The
-# sanitizers' runtime has to be the first library in the process. Python itself leaks by design.
+# sanitizers' runtime has to be the first library in the process. Python itself leaks by design. To a kernel a row in 16
+# bits is the row in 32.
 SANITIZED := build/sanitize/package
 $(SANITIZED): $(INSTALLED_FROM) $(shell find src -name '*.py') | .venv/.dev
 	rm -rf $@
@@ -66,7 +67,7 @@ sanitize: $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LONGWAVE_EXAMPLES=40 \
 	$(BIN)/python -S -m pytest -p no:cacheprovider tests/ops/test_drawn.py tests/ops/test_contract.py \
-		-k "drawn or (exact and cpu) or strides"
+		-k "drawn or (exact and cpu and not float16) or strides or no_rows"
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ class Case:
 
     id: str
     sizes: dict[str, Any] = field(default_factory=dict)
-    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths"; or "seq_idx"
+    ends: tuple[str, ...] = ()  # of "reset" (block_scan: "fresh"), "lengths"; or "seq_idx"; or "around-64"
     options: dict[str, Any] = field(default_factory=dict)
     constant: bool = False  # linear_scan: a does not depend on batch and time
     fixed: tuple[str, ...] = ()  # selective_scan: of "B" and "C", those that do not depend on them
@@ -75,6 +75,9 @@ class Case:
         if "seq_idx" in self.ends:  # some six sequences, with padding before, between, inside and after them
             numbers = (torch.rand(batch, time, generator=rng) < 6 / max(time, 1)).cumsum(1)
             options["seq_idx"] = numbers.masked_fill(torch.rand(batch, time, generator=rng) < 0.2, -1)
+        if "around-64" in self.ends:  # sequences begin, and rows end, before, at and after the boundary of a chunk
+            options["reset"] = torch.arange(time) == torch.tensor([63, 64, 65, *[time] * (batch - 3)])[:, None]
+            options["lengths"] = torch.tensor([time, time, time, 63, 64, 65])
         for name in self.fixed:
             tensors[name] = torch.randn(tensors["A"].shape, dtype=tensors["A"].dtype, generator=rng)
         if self.constant:
@@ -186,6 +189,7 @@ CASES = {
         Case("lengths", _sizes(4, 67, 5, 2, False), ("lengths",), SOFTPLUS),
         Case("reset-lengths", _sizes(3, 70, 5, 2, False), ("reset", "lengths"), SOFTPLUS),
         Case("seq-idx", _sizes(2, 131, 9, 3, False), ("seq_idx",), SOFTPLUS),
+        Case("around-64", _sizes(6, 131, 5, 2, False), ("around-64",), SOFTPLUS),
     ),
     # `modes` taps; a kernel knows 4, and takes chunks of 64 positions and strips of 8 vectors of 2 to 16 channels.
     "short_conv": (
@@ -198,6 +202,7 @@ CASES = {
         Case("seq-idx", _sizes(2, 131, 5, 4), ("seq_idx",), SILU),
         Case("seq-idx-7-taps", _sizes(2, 70, 5, 7), ("seq_idx",), SILU),
         Case("seq-idx-one-tap", _sizes(2, 19, 5, 1), ("seq_idx",), SILU),
+        Case("around-64", _sizes(6, 131, 5, 4), ("around-64",), SILU),
     ),
     # chunks of 64 positions, tasks of one or two vectors of 2 to 16 channels
     "wkv": (
@@ -206,6 +211,7 @@ CASES = {
         Case("reset", _sizes(3, 97, 5), ("reset",)),
         Case("lengths", _sizes(4, 97, 9), ("lengths",)),
         Case("reset-lengths", _sizes(4, 97, 9), ("reset", "lengths")),
+        Case("around-64", _sizes(6, 131, 5), ("around-64",)),
     ),
     # `dim` channels of a head, `modes` columns of its state. A kernel takes chunks of 64, tiles of 4 rows, and up to 4
     # vectors of 2 to 16; smaller chunks put more boundaries into a short sequence.
@@ -221,6 +227,7 @@ CASES = {
         Case("lengths", {**_sizes(4, 37, 5, 6), "groups": 2}, ("lengths",), {"chunk": 16}),
         Case("reset-lengths", _sizes(4, 37, 5, 6), ("reset", "lengths"), {"chunk": 12}),
         Case("seq_idx", _sizes(3, 61, 5, 6), ("seq_idx",), {"chunk": 16}),
+        Case("around-64", _sizes(6, 131, 3, 2), ("around-64",), {"chunk": 16}),
     ),
 }
 

@@ -1,9 +1,13 @@
 """What is Mamba's own: its parameters as published, its initialisation, and the model that transformers has."""
 
 import math
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 from torch.nn.functional import softplus
 
 from longwave import Mamba
@@ -95,6 +99,23 @@ def test_the_step_selects() -> None:
     _, without = layer.prefill(torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0)), state)
     _, fresh = layer.prefill(torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(without.ssm[0, 2:], fresh.ssm[0, 2:])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of inductor's own imports
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler")
+def test_compiled_by_inductor_it_is_the_same_layer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing of an earlier run
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    layer, x = Mamba(8), torch.randn(2, 70, 8)
+    parameters, results = list(layer.parameters()), []
+    with inductor.patch(compile_threads=1):
+        for function in (layer, torch.compile(layer, fullgraph=True)):
+            y = function(x)
+            results.append((y, *torch.autograd.grad(y.square().sum(), parameters)))
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What every mixer is as a module: what it saves, computes in, trains, and says of mistakes."""
 
 import copy
+import io
 import pickle
 from typing import Any
 
@@ -120,6 +121,20 @@ def test_autocast_leaves_the_linear_system_in_32_bits(case: MixerCase) -> None:
     assert deviation(y, layer(x)) <= 8 * torch.finfo(torch.bfloat16).eps
 
 
+@every_mixer
+def test_autocast_trains_the_same_way(case: MixerCase) -> None:
+    layer, x = case.build(), inputs(50)
+    parameters = list(layer.parameters())
+    want = torch.autograd.grad(layer(x).square().sum(), parameters)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = layer(x).square().sum()
+    gradients = torch.autograd.grad(loss, parameters)
+    assert {g.dtype for g in gradients} == {torch.float32}
+    # All of a layer's parameters in one direction: a small gradient may be a difference of large ones.
+    flat, truth = (torch.cat([g.flatten() for g in each]) for each in (gradients, want))
+    assert float((flat - truth).norm() / truth.norm()) <= 8 * torch.finfo(torch.bfloat16).eps
+
+
 @pytest.mark.parametrize("rate", [0.5, 2.0, 3.7])
 @every_mixer_with_rate
 def test_every_view_knows_the_rate(case: MixerCase, rate: float) -> None:
@@ -213,3 +228,36 @@ def test_compiles_as_one_graph_with_the_same_numbers(case: MixerCase) -> None:
     torch.testing.assert_close({name: p.grad for name, p in layer.named_parameters()}, gradients)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), layer(x))
+
+
+class Step(nn.Module):
+    """`step` as a module's forward, its states plain tuples: what can be exported, and read where longwave is not."""
+
+    def __init__(self, layer: Mixer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x_t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        y_t, after = self.layer.step(x_t, state)
+        return y_t, tuple(after)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", [case for case in MIXER_CASES if case.id in MIXERS], ids=lambda case: case.id)
+@torch.no_grad()
+def test_an_exported_step_is_a_step(case: MixerCase) -> None:
+    layer, file = case.build(), io.BytesIO()
+    state, rows = tuple(random_state(layer, 2)), {0: torch.export.Dim("batch")}
+    program = torch.export.export(
+        Step(layer), (inputs(1)[:, 0], state), dynamic_shapes=(rows, tuple(rows for _ in state))
+    )
+    assert any("longwave" in str(node.target) for node in program.graph.nodes) == (case.mixer == "RWKV")
+    torch.export.save(program, file)
+    file.seek(0)
+    step = torch.export.load(file).module()
+    for batch in (1, 70):
+        state = truth = tuple(random_state(layer, batch))
+        for x_t in inputs(9, batch=batch).unbind(1):
+            y_t, state = step(x_t, state)
+            want, truth = layer.step(x_t, truth)
+            torch.testing.assert_close((y_t, *state), (want, *truth))

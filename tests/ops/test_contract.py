@@ -13,7 +13,6 @@ import oracles
 from cases import CASES, DTYPES, IMPLEMENTATIONS, NATIVE, Case, possible, rows
 from longwave import ops
 from longwave.errors import UnsupportedError
-from longwave.ops._marks import position_marks
 from longwave.testing import assert_matches, error_budget
 
 every_row = pytest.mark.parametrize(
@@ -173,6 +172,22 @@ def test_segments_equal_the_whole(op: str, impl: str, cuts: tuple[int, ...]) -> 
         torch.testing.assert_close(got, want, rtol=0, atol=1e-12 * float(want.abs().max()))
 
 
+@pytest.mark.parametrize("op", RECURRENCES)
+@pytest.mark.parametrize("impl", ("reference", "cpu"))
+@pytest.mark.parametrize(("batch", "time"), ((0, 70), (2, 0), (0, 0)))
+def test_no_rows_and_no_positions(op: str, impl: str, batch: int, time: int) -> None:
+    case = Case("", {"batch": batch, "time": time, "dim": 3, "modes": 2}, ("reset", "lengths"))
+    tensors, options = case.inputs(op)
+    leaves = {n: x.requires_grad_() for n, x in tensors.items()}
+    y, final = out = call(op, leaves, options, impl=impl)
+    sequence = next(x for x in leaves.values() if x.ndim >= 3)
+    assert y.shape == sequence.shape
+    assert torch.equal(final, tensors["initial_state"])  # after nothing
+    for (name, x), gradient in zip(leaves.items(), gradients(out, leaves), strict=True):
+        assert gradient.shape == x.shape
+        assert bool(gradient.any()) == (name == "initial_state" and batch > 0)
+
+
 @pytest.mark.parametrize("op", (*RECURRENCES, "long_conv"))
 @pytest.mark.parametrize("impl", ("reference", "cpu"))
 def test_causal_and_rows_do_not_interact(op: str, impl: str) -> None:
@@ -225,66 +240,6 @@ def test_native_results_do_not_depend_on_the_threads(op: str, dtype: torch.dtype
         torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-@pytest.mark.parametrize("op", [op for op in RECURRENCES if op != "ssd"])  # whose kernel takes other arguments
-@pytest.mark.parametrize("with_ends", (False, True))
-def test_opcheck(op: str, with_ends: bool) -> None:
-    case = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}, ("reset", "lengths") if with_ends else ())
-    tensors, options = case.inputs(op)
-    leaves = [x.requires_grad_() for x in tensors.values()]
-    ends = [options.get("reset"), options.get("lengths")]
-    marks = position_marks(op, 2, 19, *ends)
-    rest = {
-        "linear_scan": [*ends, False],
-        "selective_scan": [True, marks, True],
-        "short_conv": [True, marks],
-        "wkv": [marks, True],
-    }
-    torch.library.opcheck(getattr(torch.ops.longwave, op).default, (*leaves, *rest.get(op, [*ends, True])))
-
-
-@pytest.mark.parametrize("save", (False, True))
-def test_opcheck_of_gated_linear(save: bool) -> None:
-    x, weight, bias = (t.requires_grad_(save) for t in (torch.randn(70, 3), torch.randn(10, 3), torch.randn(10)))
-    torch.library.opcheck(torch.ops.longwave.gated_linear.default, (x, weight, bias, True, save))
-
-
-@pytest.mark.parametrize("reverse", (False, True))
-def test_opcheck_of_krylov(reverse: bool) -> None:
-    tensors, _ = Case("", {"batch": 2, "time": 7, "dim": 3, "modes": 2}).inputs("krylov")
-    leaves = [x.requires_grad_() for x in tensors.values()]
-    torch.library.opcheck(torch.ops.longwave.krylov.default, (*leaves, 7, reverse))
-
-
-@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
-def test_opcheck_of_block_tables(dtype: torch.dtype) -> None:
-    tensors, _ = Case("", {"batch": 1, "time": 7, "dim": 3, "modes": 2}).inputs("block_tables")
-    leaves = [x.requires_grad_() for x in tensors.values()]
-    torch.library.opcheck(torch.ops.longwave.block_tables.default, (*leaves, 7, dtype))
-
-
-@pytest.mark.parametrize("ends", ((), ("fresh",)))
-def test_opcheck_of_block_scan(ends: tuple[str, ...]) -> None:
-    tensors, options = Case("", {"batch": 2, "time": 4, "dim": 3, "modes": 5}, ends).inputs("block_scan")
-    arguments = (*(x.requires_grad_() for x in tensors.values()), options.get("fresh"))
-    torch.library.opcheck(torch.ops.longwave.block_scan.default, arguments)
-
-
-@pytest.mark.parametrize("with_marks", (False, True))
-def test_opcheck_of_ssd(with_marks: bool) -> None:
-    tensors, _ = Case("", {"batch": 2, "time": 19, "dim": 3, "modes": 2}).inputs("ssd")
-    x, dt, A, B, C, D, _, state = tensors.values()
-    leaves = [leaf.requires_grad_() for leaf in (x, dt * A, dt, B, C, D[:, None].expand(-1, 3).clone(), state.mT)]
-    marks = torch.randint(0, 3, (2, 19), dtype=torch.uint8) if with_marks else None
-    torch.library.opcheck(torch.ops.longwave.ssd.default, (*leaves, marks, 8, True))
-
-
-@pytest.mark.parametrize("of_omega", (False, True))
-def test_opcheck_of_cauchy(of_omega: bool) -> None:
-    tensors, _ = Case("", {"batch": 2, "time": 7, "dim": 3, "modes": 2}).inputs("cauchy")
-    leaves = (x.requires_grad_(of_omega or name != "omega") for name, x in tensors.items())
-    torch.library.opcheck(torch.ops.longwave.cauchy.default, tuple(leaves))
 
 
 @pytest.mark.parametrize("op", ("krylov", "block_tables", "block_scan", "cauchy"))

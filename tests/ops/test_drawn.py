@@ -24,7 +24,15 @@ LUCK = 4
 EXAMPLES = int(os.environ.get("LONGWAVE_EXAMPLES", "5"))
 ENDS = {**dict.fromkeys(RECURRENCES, ("reset", "lengths")), "block_scan": ("fresh",)}
 NUMBERED = ("selective_scan", "short_conv", "ssd")  # whose oracles take `seq_idx`
-OPTIONS = {"linear_scan": "reverse", "krylov": "reverse", "gated_linear": "gelu"}
+GROUPED = ("selective_scan", "ssd")
+OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "linear_scan": {"reverse": st.booleans()},
+    "krylov": {"reverse": st.booleans()},
+    "gated_linear": {"gelu": st.booleans()},
+    "selective_scan": {"delta_softplus": st.booleans()},
+    "short_conv": {"activation": st.sampled_from((None, "silu"))},
+    "ssd": {"dt_softplus": st.booleans(), "chunk": st.integers(1, 64)},
+}
 
 
 @st.composite
@@ -41,11 +49,18 @@ def cases(draw: st.DrawFn, op: str) -> Case:
         sizes |= {"batch": 1, "time": sizes["time"] + 64 * (sizes["time"] > 8)}  # the kernel refuses those between
     if op == "block_tables":
         sizes["time"] += 1  # no block is empty
+    if op in (*NUMBERED, "wkv"):
+        sizes["time"] += draw(st.sampled_from((0, 30)))  # their chunks are of 64 positions
+    if op in GROUPED:
+        sizes["groups"] = draw(st.integers(1, 3))
+    if op == "selective_scan":
+        sizes["dim"] *= sizes["groups"]
     ends = tuple(end for end in ENDS.get(op, ()) if draw(st.booleans()))
     if op in NUMBERED and draw(st.booleans()):
         ends = ("seq_idx",)
-    options = {OPTIONS[op]: draw(st.booleans())} if op in OPTIONS else {}
-    return Case("drawn", sizes, ends, options)
+    options = {name: draw(values) for name, values in OPTIONS.get(op, {}).items()}
+    fixed = tuple(name for name in "BC" if op == "selective_scan" and draw(st.booleans()))
+    return Case("drawn", sizes, ends, options, fixed=fixed)
 
 
 @st.composite

@@ -88,7 +88,8 @@ class LMUCell(Mixer):
         self.e_m = nn.Parameter(torch.zeros(memories, read))
         # Plain attributes: a buffer would be rounded by .float(), and with it what .double() needs.
         A, B = lmu(d_state)
-        self._memory = dense_zoh(torch.tensor(1 / theta, dtype=A.dtype), A, B[:, None])
+        A, B = dense_zoh(torch.tensor(1 / theta, dtype=A.dtype), A, B[:, None])
+        self._memory = A.clone(), B.clone()  # they are parts of one matrix, and torch.export saves whole ones
         self._cache = SystemCache()
 
     def initial_state(
@@ -102,7 +103,7 @@ class LMUCell(Mixer):
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, LMUCellState]:
         system = self._system(rate)
-        h, m = self.initial_state(len(x), dtype=x.dtype) if state is None else self._checked(state, x)
+        h, m = self.initial_state(x.shape[0], dtype=x.dtype) if state is None else self._checked(state, x)
         with without_autocast(x.device.type):
             ys, (h, m) = recur(partial(_advance, system), _drive(system, x), (h, m), lengths, reset)
         return torch.stack(ys, 1).to(x.dtype) if ys else x, LMUCellState(h, m)
@@ -126,8 +127,8 @@ class LMUCell(Mixer):
     def _checked(self, state: State, x: Tensor) -> LMUCellState:
         """A state, checked against the inputs."""
         h, m = state
-        check_state(h, (len(x), self.d_model), real_dtype(x.dtype), x)
-        check_state(m, (len(x), self.memories, self.d_state), real_dtype(x.dtype), x)
+        check_state(h, (x.shape[0], self.d_model), real_dtype(x.dtype), x)
+        check_state(m, (x.shape[0], self.memories, self.d_state), real_dtype(x.dtype), x)
         return LMUCellState(h, m)
 
 

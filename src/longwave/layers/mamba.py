@@ -182,7 +182,7 @@ class Mamba(Mixer):
 
     def _state(self, state: State, x: Tensor) -> State:
         """A state, checked against the inputs."""
-        for part, shape in zip(state, self._state_shapes(len(x)), strict=True):
+        for part, shape in zip(state, self._state_shapes(x.shape[0]), strict=True):
             check_state(part, shape, real_dtype(x.dtype), x)
         return state
 

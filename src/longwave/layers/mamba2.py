@@ -184,7 +184,7 @@ class Mamba2(Mixer):
 
     def _checked(self, state: State, x: Tensor) -> tuple[Tensor, Tensor]:
         """The tensors of a state, checked against the inputs."""
-        for tensor, shape in zip(state, self._state_shapes(len(x)), strict=True):
+        for tensor, shape in zip(state, self._state_shapes(x.shape[0]), strict=True):
             check_state(tensor, shape, real_dtype(x.dtype), x)
         return tuple(state)
 

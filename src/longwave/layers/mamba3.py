@@ -160,7 +160,7 @@ class Mamba3(Mixer):
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, Mamba3State]:
-        state = self.initial_state(len(x), dtype=x.dtype, device=x.device) if state is None else state
+        state = self.initial_state(x.shape[0], dtype=x.dtype, device=x.device) if state is None else state
         before = self._checked(state, x)
         projected = self._projected(x, rate)
         if not x.shape[1]:
@@ -289,7 +289,7 @@ class Mamba3(Mixer):
         )
 
     def _checked(self, state: State, x: Tensor) -> Mamba3State:
-        for tensor, shape in zip(state, self._state_shapes(len(x)), strict=True):
+        for tensor, shape in zip(state, self._state_shapes(x.shape[0]), strict=True):
             check_state(tensor, shape, real_dtype(x.dtype), x)
         return Mamba3State(*state)
 

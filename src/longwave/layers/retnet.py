@@ -146,8 +146,8 @@ class RetNet(Mixer):
         """The tensor inside a state, which must fit the inputs."""
         if rate != 1:
             raise UnsupportedError(f"rate={rate}: retention decays and turns with positions, not with time; give 1")
-        (S,) = self.initial_state(len(x), dtype=x.dtype, device=x.device) if state is None else state
-        check_state(S, (len(x), self.heads, self.key_dim, self.value_dim), real_dtype(x.dtype), x)
+        (S,) = self.initial_state(x.shape[0], dtype=x.dtype, device=x.device) if state is None else state
+        check_state(S, (x.shape[0], self.heads, self.key_dim, self.value_dim), real_dtype(x.dtype), x)
         return S
 
 

@@ -103,8 +103,8 @@ class RWKV(Mixer):
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, RWKVState]:
         _check_no_rate(rate)
-        before, attended = self.initial_state(len(x), dtype=x.dtype, device=x.device) if state is None else state
-        check_state(attended, (len(x), 2, self.d_attention), real_dtype(x.dtype), x)
+        before, attended = self.initial_state(x.shape[0], dtype=x.dtype, device=x.device) if state is None else state
+        check_state(attended, (x.shape[0], 2, self.d_attention), real_dtype(x.dtype), x)
         previous, last = _shift(x, before, lengths, reset)
         k = self.key(_mixed(x, previous, self.time_mix_key))
         v = self.value(_mixed(x, previous, self.time_mix_value))
@@ -169,7 +169,7 @@ class RWKVChannelMix(Mixer):
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, RWKVChannelMixState]:
         _check_no_rate(rate)
-        (before,) = self.initial_state(len(x), dtype=x.dtype, device=x.device) if state is None else state
+        (before,) = self.initial_state(x.shape[0], dtype=x.dtype, device=x.device) if state is None else state
         previous, last = _shift(x, before, lengths, reset)
         k = self.key(_mixed(x, previous, self.time_mix_key))
         r = self.receptance(_mixed(x, previous, self.time_mix_receptance))

@@ -34,6 +34,13 @@ def three_axes(op: str, name: str, tensor: Tensor) -> None:
         raise ShapeError(f"{op}: {name} is {tensor.dtype}; convert it to a floating point dtype first.")
 
 
+def real(op: str, **tensors: Tensor | None) -> None:
+    """Raise unless every tensor is of real numbers that an operation can compute with."""
+    for name, tensor in tensors.items():
+        if tensor is not None and (tensor.is_complex() or tensor.dtype not in STATE_DTYPE):
+            raise ShapeError(f"{op}: {name} is {tensor.dtype}; convert it to a real floating point dtype first.")
+
+
 def same_device(op: str, **tensors: Tensor | None) -> None:
     """Raise unless all tensors are on one device."""
     devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}

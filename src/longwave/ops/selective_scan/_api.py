@@ -156,7 +156,9 @@ def _check_weights(u: Tensor, modes: int, **weights: Tensor) -> None:
 
 def _check_dtypes(real: dict[str, Tensor | None], **system: Tensor | None) -> None:
     """All are of a floating point dtype; only the system and its state may be complex."""
-    for name, x in {**real, **system}.items():
-        if x is not None and (x.dtype not in check.STATE_DTYPE or (name in real and x.is_complex())):
-            kinds = "a floating point" if name in real else "a floating point or complex"
-            raise ShapeError(f"selective_scan: {name} is {x.dtype}; convert it to {kinds} dtype first.")
+    check.real("selective_scan", **real)
+    for name, x in system.items():
+        if x is not None and x.dtype not in check.STATE_DTYPE:
+            raise ShapeError(
+                f"selective_scan: {name} is {x.dtype}; convert it to a floating point or complex dtype first."
+            )

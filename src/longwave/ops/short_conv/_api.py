@@ -87,23 +87,14 @@ def short_conv(
         check.shape("short_conv", "bias", bias, (dim,), "(dim,)")
     if initial_state is not None:
         check.shape("short_conv", "initial_state", initial_state, (batch, dim, taps), "(batch, dim, width - 1)")
-    for name, tensor in (("x", x), ("weight", weight), ("bias", bias), ("initial_state", initial_state)):
-        if tensor is not None and not tensor.is_floating_point():
-            raise ShapeError(f"short_conv: {name} is {tensor.dtype}; expected a real floating point dtype.")
+    tensors = {"x": x, "weight": weight, "bias": bias, "initial_state": initial_state}
+    check.real("short_conv", **tensors)
     if activation not in (None, "silu"):
         raise ConfigError(f"activation={activation!r}: choose from None, 'silu'.")
-    ends = {"reset": reset, "lengths": lengths, "seq_idx": seq_idx}
-    check.same_device("short_conv", x=x, weight=weight, bias=bias, initial_state=initial_state, **ends)
+    check.same_device("short_conv", **tensors, reset=reset, lengths=lengths, seq_idx=seq_idx)
     marks = position_marks("short_conv", batch, time, reset, lengths, seq_idx)
 
     compute = check.STATE_DTYPE[x.dtype]
-    y, final_state = _op(
-        impl,
-        x.to(compute),
-        weight.to(compute),
-        None if bias is None else bias.to(compute),
-        None if initial_state is None else initial_state.to(compute),
-        activation == "silu",
-        marks,
-    )
+    widened = (None if tensor is None else tensor.to(compute) for tensor in tensors.values())
+    y, final_state = _op(impl, *widened, activation == "silu", marks)
     return ShortConv(y.to(x.dtype), final_state)

@@ -101,14 +101,14 @@ def ssd(
         raise ShapeError(f"ssd: chunk={chunk}; expected 1 or more positions, or None.")
     if dt is None and (dt_bias is not None or dt_softplus):
         raise ShapeError("ssd: dt is None, so there is nothing for dt_bias and dt_softplus; leave them out.")
-    check.same_device("ssd", x=x, dt=dt, A=A, B=B, C=C, D=D, dt_bias=dt_bias, initial_state=initial_state)
-    check.same_device("ssd", x=x, reset=reset, lengths=lengths, seq_idx=seq_idx)
+    tensors = {"x": x, "dt": dt, "A": A, "B": B, "C": C, "D": D, "dt_bias": dt_bias, "initial_state": initial_state}
+    check.real("ssd", **tensors)
+    check.same_device("ssd", **tensors, reset=reset, lengths=lengths, seq_idx=seq_idx)
     marks = position_marks("ssd", batch, time, reset, lengths, seq_idx)
     if marks is not None and dt is not None:  # else what stands in padding would meet the gradient of A, times zero
         dt = dt.masked_fill((marks == PADDING)[..., None], 0)
 
-    tensors = (x, dt, A, B, C, D, dt_bias, initial_state)
-    wide = any(v is not None and v.dtype == torch.float64 for v in tensors)
+    wide = any(v is not None and v.dtype == torch.float64 for v in tensors.values())
     compute = torch.float64 if wide else torch.float32
     u, keys, queries = (v.to(compute) for v in (x, B, C))
     D, initial_state = (None if v is None else v.to(compute) for v in (D, initial_state))
@@ -141,14 +141,11 @@ def _check_shapes(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
 ) -> None:
-    """Raise unless all shapes belong to one system, of real floating point numbers."""
+    """Raise unless all shapes belong to one system."""
     for name, tensor in (("x", x), ("B", B)):
-        if tensor.ndim != 4 or tensor.is_complex() or tensor.dtype not in check.STATE_DTYPE:
+        if tensor.ndim != 4:
             axes = "heads, head_dim" if name == "x" else "groups, state"
-            raise ShapeError(
-                f"ssd: {name} is {tensor.dtype} with shape {tuple(tensor.shape)}; expected a floating point dtype and "
-                f"(batch, time, {axes})."
-            )
+            raise ShapeError(f"ssd: {name} has shape {tuple(tensor.shape)}; expected (batch, time, {axes}).")
     (batch, time, heads, dim), (groups, state) = x.shape, B.shape[2:]
     check.shape("ssd", "B", B, (batch, time, groups, state), "(batch, time, groups, state)")
     check.shape("ssd", "C", C, (batch, time, groups, state), "(batch, time, groups, state)")

@@ -57,7 +57,7 @@ def run(
         S = torch.where(through == 0, 0, through * S) + gain  # a zero forgets even what is no number
     if before:
         y = y + torch.where(decay.enter == 0, 0, decay.enter * (q @ torch.stack(before, 1).mT))
-    y = y.movedim(4, 2).reshape(batch, -1, heads, dim)[:, :time]
+    y = y.movedim(4, 2).flatten(3, 4).flatten(1, 2)[:, :time]
     return y if D is None else y + D * x, S.reshape(batch, heads, dim, state)
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longwave.errors import ShapeError
 from longwave.ops import _checks as check
 from longwave.ops._dispatch import Implementation, Op
 from longwave.ops._marks import position_marks
@@ -88,9 +87,7 @@ def wkv(
     if initial_state is not None:
         check.shape("wkv", "initial_state", initial_state, (batch, 2, dim), "(batch, mean and log-weight, dim)")
     tensors = {"k": k, "v": v, "w": w, "u": u, "initial_state": initial_state}
-    for name, x in tensors.items():
-        if x is not None and not x.is_floating_point():
-            raise ShapeError(f"wkv: {name} is {x.dtype}; expected a real floating point dtype.")
+    check.real("wkv", **tensors)
     check.same_device("wkv", **tensors, reset=reset, lengths=lengths, seq_idx=seq_idx)
     marks = position_marks("wkv", batch, time, reset, lengths, seq_idx)
     compute = check.STATE_DTYPE[torch.promote_types(k.dtype, v.dtype)]
