@@ -176,6 +176,18 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) ->
     return value / (1 + torch.exp(-gate))
 
 
+def dense_step(x: Tensor, u: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    states, ys = [], []
+    for h in range(len(D)):
+        matrix, drive = (A[0], B[0]) if len(A) == 1 else (A[h], B[h])
+        after = u[:, h, None] * drive
+        for k in range(x.shape[2]):
+            after = after + matrix[:, k] * x[:, h, k, None]
+        states.append(after)
+        ys.append((after * C[h]).sum(1) + D[h] * u[:, h])
+    return torch.stack(ys, 1), torch.stack(states, 1)
+
+
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
     y = 0 * u + 0 * k.sum()
     for lag in range(min(u.shape[1], k.shape[1])):

@@ -31,6 +31,7 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "diagonal_ssm": ("u",),
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
+        "dense_step": ("x", "u", "A", "B", "C", "D"),
         "block_scan": ("u",),
         "selective_scan": ("u", "delta", "z", "B", "C"),
         "short_conv": ("x",),
@@ -248,6 +249,13 @@ def test_opcheck(op: str, with_ends: bool) -> None:
 def test_opcheck_of_gated_linear(save: bool) -> None:
     x, weight, bias = (t.requires_grad_(save) for t in (torch.randn(70, 3), torch.randn(10, 3), torch.randn(10)))
     torch.library.opcheck(torch.ops.longwave.gated_linear.default, (x, weight, bias, True, save))
+
+
+@pytest.mark.parametrize("systems", (1, 3))
+def test_opcheck_of_dense_step(systems: int) -> None:
+    tensors, _ = Case("", {"batch": 2, "time": 1, "dim": 3, "modes": 5, "groups": systems}).inputs("dense_step")
+    leaves = tuple(x.requires_grad_() for x in tensors.values())
+    torch.library.opcheck(torch.ops.longwave.dense_step.default, leaves)
 
 
 @pytest.mark.parametrize("reverse", (False, True))
