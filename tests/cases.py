@@ -131,8 +131,8 @@ CASES = {
         )
         for gelu in (False, True)
     ),
-    # `modes` real states; a system for each of `groups`, no time. A kernel takes tasks of 32 rows, tiles of 1 to 8 rows,
-    # and panels of one or two vectors of 2 to 16 states.
+    # `modes` real states; a system for each of `groups`, no time. A kernel takes tasks of 32 rows, tiles of 1 to 8,
+    # panels of one or two vectors of 2 to 16 states.
     "dense_step": tuple(
         Case(f"{state}-states-{batch}-by-{dim}-{systems}-systems", {**_sizes(batch, 17, dim, state), "groups": systems})
         for state, batch, dim in (
