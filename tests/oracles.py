@@ -178,14 +178,12 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) ->
 
 def dense_step(x: Tensor, u: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     states, ys = [], []
-    for h in range(len(D)):
-        matrix, drive = (A[0], B[0]) if len(A) == 1 else (A[h], B[h])
-        after = u[:, h, None] * drive
-        for k in range(x.shape[2]):
-            after = after + matrix[:, k] * x[:, h, k, None]
-        states.append(after)
-        ys.append((after * C[h]).sum(1) + D[h] * u[:, h])
-    return torch.stack(ys, 1), torch.stack(states, 1)
+    for row in range(len(x)):
+        for h, (c, d) in enumerate(zip(C, D, strict=True)):
+            matrix, drive = (A[0], B[0]) if len(A) == 1 else (A[h], B[h])
+            states.append((matrix * x[row, h]).sum(1) + drive * u[row, h])
+            ys.append((c * states[-1]).sum() + d * u[row, h])
+    return torch.stack(ys).view(u.shape), torch.stack(states).view(x.shape)
 
 
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
