@@ -27,7 +27,8 @@ namespace {
             ISA::linear_scan_backward<double>, ISA::diagonal_ssm<float>, ISA::diagonal_ssm<double>,        \
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
-            ISA::gated_linear_backward<double>, ISA::krylov, ISA::krylov_backward,                         \
+            ISA::gated_linear_backward<double>, ISA::dense_step<float>, ISA::dense_step<double>,           \
+            ISA::krylov, ISA::krylov_backward,                                                             \
             ISA::block_tables<float>, ISA::block_tables<double>, ISA::block_tables_backward<float>,        \
             ISA::block_tables_backward<double>, ISA::block_scan<float>,                                    \
             ISA::block_scan<double>, ISA::block_scan_backward<float>, ISA::block_scan_backward<double>,    \
@@ -107,6 +108,20 @@ struct GatedCall {
     template <class T> GatedLinear<T> as() const {
         return {rows, in, out, gelu, at<const T>(x), at<const T>(weight), at<const T>(bias), at<const T>(grad_y), at<T>(y), at<T>(z),
                 at<T>(grad_x), at<T>(grad_weight), at<T>(grad_bias), threads};
+    }
+};
+
+struct StepCall {
+    std::array<int64_t, 3> sizes;   // batch, dim, state
+    bool shared;
+    std::array<Address, 6> inputs;  // x, u, A, B, C, D
+    Address y, after;
+    int threads;
+
+    template <class T> DenseStep<T> as() const {
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], shared, in(0), in(1), in(2), in(3), in(4), in(5), at<T>(y), at<T>(after),
+                threads};
     }
 };
 
@@ -286,6 +301,12 @@ NB_MODULE(_native, m) {
               is_double ? active.gated_linear_backward_f64(call.as<double>())
                         : active.gated_linear_backward_f32(call.as<float>());
           });
+    m.def("dense_step", [](bool is_double, const std::array<int64_t, 3>& sizes, bool shared,
+                           const std::array<Address, 6>& inputs, Address y, Address after, int threads) {
+        const StepCall call{sizes, shared, inputs, y, after, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.dense_step_f64(call.as<double>()) : active.dense_step_f32(call.as<float>());
+    });
     m.def("krylov", [](int64_t dim, int64_t rows, int64_t count, int64_t modes, int64_t rank, bool reverse, Address a, Address q,
                        Address s, Address v, Address out, int threads) {
         const Krylov call{dim, rows, count, modes, rank, reverse, at<const double>(a), at<const double>(q), at<const double>(s),

@@ -66,6 +66,16 @@ template <class T> struct GatedLinear {
     int threads;
 };
 
+// One position, everything contiguous.
+template <class T> struct DenseStep {
+    int64_t batch, dim, state;
+    bool shared;                 // A and B are one for all channels
+    const T *x, *u;              // (batch, dim, state), (batch, dim)
+    const T *A, *B, *C, *D;      // A transposed: (1 or dim, state, state), (1 or dim, state), (dim, state), (dim,)
+    T *y, *after;                // (batch, dim), (batch, dim, state)
+    int threads;
+};
+
 // Complex numbers as pairs; everything contiguous.
 struct Krylov {
     int64_t dim, rows, count, modes, rank;
@@ -209,6 +219,8 @@ struct Kernels {
     void (*gated_linear_f64)(const GatedLinear<double>&);
     void (*gated_linear_backward_f32)(const GatedLinear<float>&);
     void (*gated_linear_backward_f64)(const GatedLinear<double>&);
+    void (*dense_step_f32)(const DenseStep<float>&);
+    void (*dense_step_f64)(const DenseStep<double>&);
     void (*krylov)(const Krylov&);
     void (*krylov_backward)(const Krylov&);
     void (*block_tables_f32)(const BlockTables<float>&);
@@ -247,6 +259,7 @@ struct Kernels {
     template <class T> void diagonal_ssm_backward(const DiagonalSSM<T>&);                          \
     template <class T> void gated_linear(const GatedLinear<T>&);                                   \
     template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
+    template <class T> void dense_step(const DenseStep<T>&);                                       \
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
     template <class T> void block_tables(const BlockTables<T>&);                                   \

@@ -41,6 +41,18 @@ template <class T> inline Vector<T> load(const T* p) {
 }
 template <class T> inline void store(T* p, Vector<T> v) { *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v; }
 
+// The same where only `left` elements are left, if they do not fill a vector: no other memory is touched, other lanes are zero.
+template <class T> inline Vector<T> load(const T* p, int64_t left) {
+    if (left >= lanes<T>) return load(p);
+    Vector<T> v = {};
+    for (int64_t i = 0; i < left; ++i) v[i] = p[i];
+    return v;
+}
+template <class T> inline void store(T* p, Vector<T> v, int64_t left) {
+    if (left >= lanes<T>) return store(p, v);
+    for (int64_t i = 0; i < left; ++i) p[i] = v[i];
+}
+
 // The sum of all lanes.
 template <class Real, int BY = lanes<Real> / 2> inline Real across(Vector<Real> v) {
     if constexpr (BY == 0) return v[0];

@@ -18,6 +18,7 @@ IMPLEMENTATIONS = {
     "linear_scan": ("reference", "cpu"),
     "diagonal_ssm": ("reference", "cpu"),
     "gated_linear": ("reference", "cpu"),
+    "dense_step": ("reference", "cpu"),
     "cauchy": ("reference", "cpu"),
     "krylov": ("reference", "cpu"),
     "block_tables": ("reference", "cpu"),
@@ -33,6 +34,7 @@ NATIVE = (
     "linear_scan",
     "diagonal_ssm",
     "gated_linear",
+    "dense_step",
     "krylov",
     "block_tables",
     "block_scan",
@@ -131,6 +133,16 @@ CASES = {
             *((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70)),
         )
         for gelu in (False, True)
+    ),
+    # `modes` real states; a system for each of `groups`, no time. A kernel takes tasks of 32 rows, tiles of 1 to 8,
+    # panels of one or two vectors of 2 to 16 states.
+    "dense_step": tuple(
+        Case(f"{state}-states-{batch}-by-{dim}-{systems}-systems", {**_sizes(batch, 17, dim, state), "groups": systems})
+        for state, batch, dim in (
+            *((1, 3, 7), (5, 40, 7), (16, 1, 7), (33, 3, 7)),
+            *((64, 40, 1), (5, 1, 1), (16, 40, 7), (64, 3, 7)),
+        )
+        for systems in sorted({1, dim})
     ),
     # `batch` rows of weights, `time` nodes: the reference takes 512 nodes at a time, a kernel 4 rows, vectors of 2 to 8
     # nodes, and backward blocks of 32 to 128.
@@ -239,7 +251,7 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     is_complex = op in ("cauchy", "krylov", "block_tables") or (
         op in ("linear_scan", "vandermonde", "selective_scan") and case.sizes["is_complex"]
     )
-    return op != "gated_linear" and not is_complex
+    return op not in ("gated_linear", "dense_step") and not is_complex
 
 
 def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:

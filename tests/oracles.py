@@ -176,6 +176,16 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) ->
     return value / (1 + torch.exp(-gate))
 
 
+def dense_step(x: Tensor, u: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    states, ys = [], []
+    for row in range(len(x)):
+        for h, (c, d) in enumerate(zip(C, D, strict=True)):
+            matrix, drive = (A[0], B[0]) if len(A) == 1 else (A[h], B[h])
+            states.append((matrix * x[row, h]).sum(1) + drive * u[row, h])
+            ys.append((c * states[-1]).sum() + d * u[row, h])
+    return torch.stack(ys).view(u.shape), torch.stack(states).view(x.shape)
+
+
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
     y = 0 * u + 0 * k.sum()
     for lag in range(min(u.shape[1], k.shape[1])):

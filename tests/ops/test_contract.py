@@ -30,6 +30,7 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "diagonal_ssm": ("u",),
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
+        "dense_step": ("x", "u", "A", "B", "C", "D"),
         "block_scan": ("u",),
         "selective_scan": ("u", "delta", "z", "B", "C"),
         "short_conv": ("x",),

@@ -11,6 +11,7 @@ import torch
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
 from longwave.ops import (
     cauchy,
+    dense_step,
     diagonal_ssm,
     explain,
     linear_scan,
@@ -24,6 +25,7 @@ from longwave.ops import (
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
 K, RATE, BC = torch.zeros(3, 7), torch.zeros(3, 4), torch.zeros(2, 5, 1, 4)
+N, SQUARE = torch.zeros(2, 3, 4), torch.zeros(3, 4, 4)
 X, DT, B = torch.zeros(2, 5, 3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 5, 1, 6)  # of ssd, whose A is D
 
 
@@ -44,7 +46,7 @@ def test_explicit_implementations_never_fall_back() -> None:
         linear_scan(D, U, impl="triton")
     with pytest.raises(UnsupportedError, match="'auto', 'reference', 'cpu'"):
         linear_scan(D, U, impl="cuda")
-    with pytest.raises(UnsupportedError, match="there are block_scan, block_tables, cauchy, diagonal_ssm"):
+    with pytest.raises(UnsupportedError, match="there are block_scan, block_tables, cauchy, dense_step"):
         explain("linear_scam")
 
 
@@ -105,6 +107,20 @@ def test_explicit_implementations_never_fall_back() -> None:
         (short_conv, (U, K[:, :0]), {}, "at least one tap"),
         (short_conv, (U, K, D[:2]), {}, r"bias has shape \(2,\)"),
         (short_conv, (U, K, D, torch.zeros(2, 3, 7)), {}, r"\(batch, dim, width - 1\) = \(2, 3, 6\)"),
+        *(
+            (dense_step, args, {}, message)
+            for args, message in (
+                ((U[0], D, SQUARE, RATE, RATE, D), r"have shapes \(5, 3\), \(3,\), \(3, 4, 4\)"),
+                ((N, N[:, :, 0], SQUARE[:2], RATE[:2], RATE, D), r"\(2, 4, 4\), .*; expected \(batch, dim, state\)"),
+                ((N, N[:, :, 0], SQUARE, RATE[:1], RATE, D), r"\(1, 4\)"),
+                ((N, N[:, :1, 0], SQUARE, RATE, RATE, D), r"\(2, 1\)"),
+                ((N, N[:, :, 0], SQUARE, RATE, RATE[:1], D), r"\(1, 4\)"),
+                ((N, N[:, :, 0], SQUARE, RATE, RATE, D[:1]), r"\(1,\)"),
+                ((N, N[:, :, 0].double(), SQUARE, RATE, RATE, D), "torch.float64.*; expected one floating point dtype"),
+                ((*(t.long() for t in (N, N[:, :, 0], SQUARE, RATE, RATE, D)),), "torch.int64"),
+                ((N, N[:, :, 0], SQUARE.to("meta"), RATE, RATE, D), "different devices"),
+            )
+        ),
         (long_conv, (U, K[:2]), {}, r"k has shape \(2, 7\)"),
         (long_conv, (U, K.to(torch.complex64)), {}, "real"),
         (wkv, (U[0], U[0], D, D), {}, r"v has shape \(5, 3\)"),

@@ -47,6 +47,8 @@ def cases(draw: st.DrawFn, op: str) -> Case:
     }
     if op == "gated_linear":
         sizes |= {"batch": 1, "time": sizes["time"] + 64 * (sizes["time"] > 8)}  # the kernel refuses those between
+    if op == "dense_step":
+        sizes["groups"] = draw(st.sampled_from((1, sizes["dim"])))
     if op == "block_tables":
         sizes["time"] += 1  # no block is empty
     if op in (*NUMBERED, "wkv"):

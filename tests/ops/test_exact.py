@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longwave.math import zoh
-from longwave.ops import _native, cauchy, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
+from longwave.ops import _native, cauchy, dense_step, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
 
 IMPLEMENTATIONS = pytest.mark.parametrize("impl", ("reference", "cpu"))
 
@@ -105,6 +105,21 @@ def test_long_conv_equals_scipy(impl: str) -> None:
 
 
 @IMPLEMENTATIONS
+def test_dense_steps_are_scipys_simulation(impl: str) -> None:
+    """SciPy reads the state before the position: its C and D are C A and C B + D."""
+    rng = np.random.default_rng(3)
+    A, B, C, D = rng.standard_normal((5, 5)) / 5, *rng.standard_normal((2, 5)), rng.standard_normal()
+    u = rng.standard_normal(20)
+    _, want, states = scipy.signal.dlsim((A, B[:, None], (C @ A)[None], [[C @ B + D]], 1), u)
+    x, system = torch.zeros(1, 1, 5, dtype=torch.float64), [torch.tensor(np.array([m])) for m in (A, B, C, D)]
+    bound = ulps(torch.float64, 20 * 6)  # each of 20 steps rounds a sum of 6 products
+    for t in range(20):
+        np.testing.assert_allclose(x[0, 0], states[t], rtol=0, atol=bound * np.abs(states).max())
+        y, x = dense_step(x, torch.tensor(u[t]).reshape(1, 1), *system, impl=impl)
+        np.testing.assert_allclose(y[0], want[t], rtol=0, atol=bound * np.abs(want).max())
+
+
+@IMPLEMENTATIONS
 def test_zero_modes_and_zero_eigenvalues(impl: str) -> None:
     """a = 0 forgets at once: k = (w, 0, 0, …), in every view."""
     zero, w = torch.zeros(2, 1, dtype=torch.complex128), torch.full((2, 1), 1 + 1j, dtype=torch.complex128)
@@ -153,6 +168,22 @@ def test_no_bias_is_a_bias_of_zeros_whatever_was_computed_before(native_isa: str
     assert torch.equal(
         gated_linear(x, weight, None, impl="cpu").y, gated_linear(x, weight, torch.zeros(6), impl="cpu").y
     )
+
+
+@pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)
+@pytest.mark.parametrize("systems", (1, 3))
+def test_dense_steps_do_not_read_what_was_computed_before(systems: int, native_isa: str | None) -> None:
+    def arguments(state: int) -> list[Tensor]:
+        A, B = torch.randn(systems, state, state), torch.randn(systems, state)
+        return [torch.randn(50, 3, state), torch.randn(50, 3), A, B, torch.randn(3, state), torch.randn(3)]
+
+    with torch.no_grad():
+        small = arguments(5)
+        want = dense_step(*small, impl="cpu")
+        dense_step(*(x * math.nan for x in arguments(33)), impl="cpu")  # stays in the kernel's memory
+        got = dense_step(*small, impl="cpu")
+    assert all(map(torch.equal, got, want))
+    assert all(bool(x.isfinite().all()) for x in got)
 
 
 @pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from longwave.layers.base import LTIMixer, real_dtype
+from longwave.layers.base import LTIMixer, real_dtype, rounded
 from longwave.layers.recurrence import recur
 from longwave.math import StateSpace
+from longwave.ops import dense_step
 from longwave.shapes import Float, Tensor
 
 
@@ -29,6 +30,11 @@ class DenseSystem(NamedTuple):
     B: Float[Tensor, "#d_model state"]
     C: Float[Tensor, "d_model state"]
     D: Float[Tensor, " d_model"]
+
+
+def dense_system(like: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> DenseSystem:
+    """Round a float64 system as `rounded` does; A has its columns contiguous, which is how `dense_step` reads it."""
+    return DenseSystem(*rounded(like, A.mT.contiguous().mT, B, C, D))
 
 
 class _Krylov(NamedTuple):
@@ -91,11 +97,7 @@ class DenseBank(LTIMixer):
         return (torch.stack(ys, 1) if ys else u), x
 
     def _advance(self, system: DenseSystem, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        A, B, C, D = system
-        # One product for all channels where they share A; else one for each, of all rows of the batch.
-        x = nn.functional.linear(state, A[0]) if len(A) == 1 else torch.bmm(state.transpose(0, 1), A.mT).transpose(0, 1)
-        x.addcmul_(B, u_t[:, :, None])  # in memory that is the product's own
-        return torch.addcmul((C * x).sum(-1), D, u_t), x
+        return dense_step(state, u_t, *system)
 
 
 def _block_size(length: int) -> int:

@@ -6,9 +6,8 @@ from typing import final
 import torch
 from torch import nn
 
-from longwave.layers.base import rounded
 from longwave.layers.checks import check_duration, check_positive
-from longwave.layers.dense import DenseBank, DenseSystem
+from longwave.layers.dense import DenseBank, DenseSystem, dense_system
 from longwave.math import dense_zoh, lmu
 
 
@@ -76,7 +75,7 @@ class LMU(DenseBank):
         theta = self.log_theta.double().exp() if self.learned else fixed
         A, B = (matrix.to(theta) for matrix in lmu(self.C.shape[-1]))
         A, B = dense_zoh(rate / theta, A.expand(len(theta), -1, -1), B[:, None].expand(len(theta), -1, -1))
-        return DenseSystem(*rounded(self.D, A, B[..., 0], self.C, self.D))
+        return dense_system(self.D, A, B[..., 0], self.C, self.D)
 
     def slow_parameters(self) -> tuple[str, ...]:
         """Name θ, if it is trained: the time scale."""

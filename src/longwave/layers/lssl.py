@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from longwave.errors import ConfigError
-from longwave.layers.base import rounded
 from longwave.layers.checks import check_positive
-from longwave.layers.dense import DenseBank, DenseSystem
+from longwave.layers.dense import DenseBank, DenseSystem, dense_system
 from longwave.math import dense_gbt, legs, log_uniform
 
 
@@ -86,7 +85,7 @@ class LSSL(DenseBank):
         A, B = dense_gbt(
             rate * dt, A.to(dt).expand(systems), B.to(dt)[:, None].expand(*systems[:2], 1), alpha=self.alpha
         )
-        return DenseSystem(*rounded(self.D, A, B[..., 0], self.C, self.D))
+        return dense_system(self.D, A, B[..., 0], self.C, self.D)
 
     def slow_parameters(self) -> tuple[str, ...]:
         """Name dt and, if they are trained, A and B, which set time scales."""

@@ -7,6 +7,7 @@ from longwave.ops._dispatch import Choice, explain
 from longwave.ops.block_scan._api import BlockScan, block_scan
 from longwave.ops.block_tables._api import BlockTables, block_tables
 from longwave.ops.cauchy._api import Cauchy, cauchy
+from longwave.ops.dense_step._api import DenseStep, dense_step
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
 from longwave.ops.krylov._api import Krylov, krylov
@@ -25,6 +26,7 @@ __all__ = [
     "BlockTables",
     "Cauchy",
     "Choice",
+    "DenseStep",
     "DiagonalSSM",
     "GatedLinear",
     "Krylov",
@@ -36,6 +38,7 @@ __all__ = [
     "block_scan",
     "block_tables",
     "cauchy",
+    "dense_step",
     "diagonal_ssm",
     "explain",
     "gated_linear",

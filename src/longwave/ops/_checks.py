@@ -43,9 +43,9 @@ def real(op: str, **tensors: Tensor | None) -> None:
 
 def same_device(op: str, **tensors: Tensor | None) -> None:
     """Raise unless all tensors are on one device."""
-    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
-    if len(set(devices.values())) > 1:
-        raise ShapeError(f"{op}: tensors on different devices: {', '.join(f'{n} on {d}' for n, d in devices.items())}.")
+    if len({tensor.device for tensor in tensors.values() if tensor is not None}) > 1:
+        places = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items() if tensor is not None)
+        raise ShapeError(f"{op}: tensors on different devices: {places}.")
 
 
 def sequence_ends(op: str, batch: int, time: int, reset: Tensor | None, lengths: Tensor | None) -> None:

@@ -56,7 +56,7 @@ def refuses(*args: object) -> str | None:
     if _module is None:
         return missing
     for arg in args:
-        if isinstance(arg, torch.Tensor) and arg.device.type != "cpu":
+        if isinstance(arg, torch.Tensor) and not arg.is_cpu:
             return f"the native kernels run on the CPU, and a tensor is on {arg.device}"
     return None
 

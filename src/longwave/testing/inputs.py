@@ -69,6 +69,15 @@ def make_inputs(
             "D": normal(dim, kind=False),
             "initial_state": normal(batch, dim, modes),
         }
+    elif op == "dense_step":  # of `modes` real states; a system for each group, so 1 or `dim` of them
+        tensors = {
+            "x": normal(batch, dim, modes, kind=False),
+            "u": normal(batch, dim, kind=False),
+            "A": normal(groups, modes, modes, kind=False) / modes**0.5,
+            "B": normal(groups, modes, kind=False),
+            "C": normal(dim, modes, kind=False),
+            "D": normal(dim, kind=False),
+        }
     elif op == "gated_linear":
         tensors = {
             "x": normal(batch, time, dim, kind=False),
