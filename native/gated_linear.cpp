@@ -113,17 +113,6 @@ template <class Real> struct GatedProduct {
     int64_t first(int64_t block) const { return block * BLOCK; }
     int64_t count(int64_t block) const { return std::min(BLOCK, g.rows - first(block)); }
 
-    static void write(Real* to, V v, int64_t left) {
-        if (left >= W) return store(to, v);
-        for (int64_t i = 0; i < left; ++i) to[i] = v[i];
-    }
-    static V read(const Real* from, int64_t left) {
-        if (left >= W) return load(from);
-        V v = {};
-        for (int64_t i = 0; i < left; ++i) v[i] = from[i];
-        return v;
-    }
-
     // Forward panel p: HALF columns of values and the HALF of their gates, from the rows of W. Columns beyond the last keep
     // whatever the memory held: nobody reads what comes of them.
     void pack_forward(Real* to) const {
@@ -145,7 +134,7 @@ template <class Real> struct GatedProduct {
         for (int64_t p = 0, place = 0; p < in_panels; ++p)
             for (int64_t m = 0; m < rows; ++m)
                 for (int64_t column = p * PANEL<Real>; column < (p + 1) * PANEL<Real>; column += W, place += W)
-                    each(place, column < g.in ? read(from + m * g.in + column, g.in - column) : V{});
+                    each(place, column < g.in ? load(from + m * g.in + column, g.in - column) : V{});
     }
 
     void forward(const Real* packed, Real* scratch, int64_t block) const {
@@ -154,7 +143,7 @@ template <class Real> struct GatedProduct {
         if (g.gelu) {
             for (int64_t m = 0; m < count(block); ++m)
                 for (int64_t k = 0; k < g.in; k += W) {
-                    const V x = read(a + m * g.in + k, g.in - k);
+                    const V x = load(a + m * g.in + k, g.in - k);
                     store(scratch + m * padded + k, x * normal(x).distribution);
                 }
             a = scratch;
@@ -176,10 +165,10 @@ template <class Real> struct GatedProduct {
                         const int64_t column = p * HALF + n * W, left = g.out - column;
                         if (left <= 0) continue;
                         const V value = z[i][n], gate = z[i][VECTORS / 2 + n];
-                        write(g.y + (row + i) * g.out + column, value * sigmoid(gate), left);
+                        store(g.y + (row + i) * g.out + column, value * sigmoid(gate), left);
                         if (!g.z) continue;
-                        write(g.z + (row + i) * 2 * g.out + column, value, left);
-                        write(g.z + (row + i) * 2 * g.out + g.out + column, gate, left);
+                        store(g.z + (row + i) * 2 * g.out + column, value, left);
+                        store(g.z + (row + i) * 2 * g.out + g.out + column, gate, left);
                     }
             });
         }
@@ -192,13 +181,13 @@ template <class Real> struct GatedProduct {
             for (int64_t column = 0; column < g.out; column += W) {
                 const int64_t left = g.out - column;
                 const Real* z = g.z + row * 2 * g.out + column;
-                const V dy = read(g.grad_y + row * g.out + column, left), s = sigmoid(read(z + g.out, left));
-                const V dvalue = dy * s, dgate = dvalue * read(z, left) * (1 - s);
+                const V dy = load(g.grad_y + row * g.out + column, left), s = sigmoid(load(z + g.out, left));
+                const V dvalue = dy * s, dgate = dvalue * load(z, left) * (1 - s);
                 Real* to = dz + m * 2 * g.out + column;
-                write(to, dvalue, left);
-                write(to + g.out, dgate, left);
-                write(grad_bias + column, read(grad_bias + column, left) + dvalue, left);
-                write(grad_bias + g.out + column, read(grad_bias + g.out + column, left) + dgate, left);
+                store(to, dvalue, left);
+                store(to + g.out, dgate, left);
+                store(grad_bias + column, load(grad_bias + column, left) + dvalue, left);
+                store(grad_bias + g.out + column, load(grad_bias + g.out + column, left) + dgate, left);
             }
         }
     }
@@ -270,10 +259,10 @@ template <class Real> void gated_linear_backward(const GatedLinear<Real>& g) {
             product.activate(x, derivative, block);
             product.gate_backward(dz, dc, block);
             product.multiply(dz, 2 * g.out, 1, W, count, 2 * g.out, [&](int64_t to, int64_t left, int64_t place, V v) {
-                product.write(grad_x + to, g.gelu ? v * load(derivative + place) : v, left);
+                store(grad_x + to, g.gelu ? v * load(derivative + place) : v, left);
             });
             product.multiply(dz, 1, 2 * g.out, x, 2 * g.out, count, [&](int64_t to, int64_t left, int64_t, V v) {
-                product.write(dW + to, product.read(dW + to, left) + v, left);
+                store(dW + to, load(dW + to, left) + v, left);
             });
         }
     }

@@ -176,6 +176,32 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) ->
     return value / (1 + torch.exp(-gate))
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    y = bias.expand(*x.shape[:-1], -1)
+    for k in range(x.shape[-1]):
+        y = y + x[..., k : k + 1] * weight[:, k]
+    return y
+
+
+def gated_norm(
+    x: Tensor,
+    z: Tensor,
+    weight: Tensor,
+    group_size: int | None = None,
+    norm_before_gate: bool = False,
+    eps: float = 1e-5,
+) -> Tensor:
+    gate, size = z / (1 + torch.exp(-z)), group_size or x.shape[-1]
+    v, ys = x if norm_before_gate else x * gate, []
+    for group in v.split(size, -1):
+        squares = torch.zeros_like(group[..., 0])
+        for k in range(size):
+            squares = squares + group[..., k] * group[..., k]
+        ys.append(group / torch.sqrt(squares / size + eps)[..., None])
+    y = torch.cat(ys, -1) * weight
+    return y * gate if norm_before_gate else y
+
+
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
     y = 0 * u + 0 * k.sum()
     for lag in range(min(u.shape[1], k.shape[1])):

@@ -31,6 +31,8 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "diagonal_ssm": ("u",),
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
+        "linear": ("x", "weight", "bias"),
+        "gated_norm": ("x", "z"),
         "block_scan": ("u",),
         "selective_scan": ("u", "delta", "z", "B", "C"),
         "short_conv": ("x",),
@@ -248,6 +250,19 @@ def test_opcheck(op: str, with_ends: bool) -> None:
 def test_opcheck_of_gated_linear(save: bool) -> None:
     x, weight, bias = (t.requires_grad_(save) for t in (torch.randn(70, 3), torch.randn(10, 3), torch.randn(10)))
     torch.library.opcheck(torch.ops.longwave.gated_linear.default, (x, weight, bias, True, save))
+
+
+@pytest.mark.parametrize("wanted", (("x", "weight", "bias"), ("x",), ("weight",)))
+def test_opcheck_of_linear(wanted: tuple[str, ...]) -> None:
+    tensors = {"x": torch.randn(70, 3), "weight": torch.randn(5, 3), "bias": torch.randn(5)}
+    arguments = tuple(t.requires_grad_(name in wanted) for name, t in tensors.items())
+    torch.library.opcheck(torch.ops.longwave.linear.default, arguments)
+
+
+@pytest.mark.parametrize("norm_first", (False, True))
+def test_opcheck_of_gated_norm(norm_first: bool) -> None:
+    leaves = [torch.randn(*shape).requires_grad_() for shape in ((35, 6), (35, 6), (6,))]
+    torch.library.opcheck(torch.ops.longwave.gated_norm.default, (*leaves, 3, norm_first, 1e-5))
 
 
 @pytest.mark.parametrize("reverse", (False, True))

@@ -24,7 +24,12 @@ LUCK = 4
 EXAMPLES = int(os.environ.get("LONGWAVE_EXAMPLES", "5"))
 ENDS = {**dict.fromkeys(RECURRENCES, ("reset", "lengths")), "block_scan": ("fresh",)}
 NUMBERED = ("selective_scan", "short_conv", "ssd")  # whose oracles take `seq_idx`
-OPTIONS = {"linear_scan": "reverse", "krylov": "reverse", "gated_linear": "gelu"}
+OPTIONS = {
+    "linear_scan": "reverse",
+    "krylov": "reverse",
+    "gated_linear": "gelu",
+    "gated_norm": "norm_before_gate",
+}
 
 
 @st.composite
@@ -37,7 +42,7 @@ def cases(draw: st.DrawFn, op: str) -> Case:
         "modes": draw(st.integers(1, 9)),
         "is_complex": draw(st.booleans()),
     }
-    if op == "gated_linear":
+    if op in ("gated_linear", "linear"):
         sizes |= {"batch": 1, "time": 64 + sizes["time"]}  # the kernel refuses fewer rows
     if op == "block_tables":
         sizes["time"] += 1  # no block is empty

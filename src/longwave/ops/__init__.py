@@ -9,7 +9,9 @@ from longwave.ops.block_tables._api import BlockTables, block_tables
 from longwave.ops.cauchy._api import Cauchy, cauchy
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
+from longwave.ops.gated_norm._api import GatedNorm, gated_norm
 from longwave.ops.krylov._api import Krylov, krylov
+from longwave.ops.linear._api import Linear, linear
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
@@ -27,7 +29,9 @@ __all__ = [
     "Choice",
     "DiagonalSSM",
     "GatedLinear",
+    "GatedNorm",
     "Krylov",
+    "Linear",
     "LinearScan",
     "LongConv",
     "SelectiveScan",
@@ -39,7 +43,9 @@ __all__ = [
     "diagonal_ssm",
     "explain",
     "gated_linear",
+    "gated_norm",
     "krylov",
+    "linear",
     "linear_scan",
     "long_conv",
     "selective_scan",
