@@ -5,6 +5,8 @@
 // On the way in x may pass through GELU, x Phi(x), whose derivative is Phi(x) + x phi(x). Its values are computed in both
 // directions, never stored.
 //
+// Up to FEW rows each number of z is a sum across lanes, from W as it lies; packing it would cost more than the products.
+//
 // A BLAS call writes z, which the gate reads again, and its products of a few thousand rows by a few hundred columns run at
 // little more than half the speed of this processor's multiply-adds. Here a tile of ROWS x VECTORS accumulators takes its
 // scalars from one matrix and its vectors from the other; the forward tile holds values and their gates side by side, so
@@ -27,6 +29,7 @@ namespace {
 constexpr int VECTORS = LONGWAVE_VECTOR_BYTES == 64 ? 4 : 2;  // of a tile: half values, half gates
 constexpr int ROWS = LONGWAVE_VECTOR_BYTES == 64 ? 6 : 4;
 constexpr int64_t BLOCK = 192;                                // rows of a task
+constexpr int64_t FEW = 8;
 constexpr int64_t GROUP_BYTES = 16 << 20;                     // for the partial sums of dW
 constexpr int64_t MOST_GROUPS = 16;
 
@@ -137,6 +140,31 @@ template <class Real> struct GatedProduct {
                     each(place, column < g.in ? load(from + m * g.in + column, g.in - column) : V{});
     }
 
+    // z of one row, COLUMNS numbers from `column` on, of an x that zeros fill up to `padded`.
+    template <int COLUMNS> void products(Real* z, const Real* x, int64_t column) const {
+        V sum[COLUMNS] = {};
+        const Real* w = g.weight + column * g.in;
+        for (int64_t k = 0; k < g.in; k += W)
+            for (int j = 0; j < COLUMNS; ++j) sum[j] += load(x + k) * load(w + j * g.in + k, g.in - k);
+        for (int j = 0; j < COLUMNS; ++j) z[column + j] = across<Real>(sum[j]) + (g.bias ? g.bias[column + j] : 0);
+    }
+    void forward_few(Real* x, Real* kept) const {
+        for (int64_t m = 0; m < g.rows; ++m) {
+            Real *z = g.z ? g.z + m * 2 * g.out : kept, *y = g.y + m * g.out;
+            for (int64_t k = 0; k < g.in; k += W) {
+                const V v = load(g.x + m * g.in + k, g.in - k);
+                store(x + k, g.gelu ? v * normal(v).distribution : v);
+            }
+            int64_t column = 0;
+            for (; column + 4 <= 2 * g.out; column += 4) products<4>(z, x, column);
+            for (; column < 2 * g.out; ++column) products<1>(z, x, column);
+            for (column = 0; column < g.out; column += W) {
+                const int64_t left = g.out - column;
+                store(y + column, load(z + column, left) * sigmoid(load(z + g.out + column, left)), left);
+            }
+        }
+    }
+
     void forward(const Real* packed, Real* scratch, int64_t block) const {
         const Real* a = g.x + first(block) * g.in;
         int64_t stride = g.in;
@@ -224,6 +252,10 @@ template <class Real> struct GatedProduct {
 
 template <class Real> void gated_linear(const GatedLinear<Real>& g) {
     const GatedProduct<Real> product{g};
+    if (g.rows <= FEW) {
+        Real* x = reinterpret_cast<Real*>(scratch<Vector<Real>>(ceil_div(product.padded + 2 * g.out, lanes<Real>)));
+        return product.forward_few(x, x + product.padded);
+    }
     const int64_t packed = product.value_panels * product.forward_panel, rows = g.gelu ? BLOCK * product.padded : 0;
     Real* memory = reinterpret_cast<Real*>(scratch<Vector<Real>>(ceil_div(packed + g.threads * rows, lanes<Real>)));
     product.pack_forward(memory);

@@ -119,15 +119,18 @@ CASES = {
         Case("reset-lengths", _sizes(4, 300, 5, 2), ("reset", "lengths")),
         Case("reset-lengths-real", _sizes(4, 40, 5, 2, is_complex=False), ("reset", "lengths")),
     ),
-    # `time` rows at batch 1, `dim` inputs, `modes` outputs; the kernel refuses fewer than 64 rows, and takes blocks of
-    # 192 rows, tiles of 4 or 6, and panels of 4 to 32 outputs.
+    # `time` rows at batch 1, `dim` inputs, `modes` outputs; the kernel refuses 9 to 63 rows, takes fewer one by one, 4
+    # outputs at a time, and more in blocks of 192 rows, tiles of 4 or 6, and panels of 4 to 32 outputs.
     "gated_linear": tuple(
         Case(
             f"{rows}-rows-{inputs}-to-{outputs}{'-gelu' * gelu}",
             _sizes(1, rows, inputs, outputs),
             options={"gelu": gelu},
         )
-        for rows, inputs, outputs in ((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70))
+        for rows, inputs, outputs in (
+            *((1, 1, 1), (1, 35, 2), (3, 16, 17), (8, 17, 9)),
+            *((64, 1, 1), (65, 5, 3), (192, 8, 32), (193, 17, 33), (400, 33, 70)),
+        )
         for gelu in (False, True)
     ),
     # `groups` groups of `dim` channels; a kernel takes blocks of 32 positions and vectors of 2 to 16 channels.

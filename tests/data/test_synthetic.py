@@ -35,8 +35,9 @@ def test_selective_copying_asks_for_the_symbols_in_their_order():
     assert ((where - 0.25).abs() < 4 * (0.25 * 0.75 / 60) ** 0.5).all()
 
 
-def test_induction_heads_asks_for_what_followed_the_marker():
-    samples = induction_heads(samples=500, length=9, symbols=4, seed=1)
+@pytest.mark.parametrize("distances", ["uniform", "logarithmic"])
+def test_induction_heads_asks_for_what_followed_the_marker(distances):
+    samples = induction_heads(samples=500, length=9, symbols=4, distances=distances, seed=1)
     assert (samples.objective, samples.channels, samples.longest) == ("classify", 4, 9)
     x = samples.x.squeeze(2)
     assert ((x == 3).sum(1) == 2).all()
@@ -45,6 +46,13 @@ def test_induction_heads_asks_for_what_followed_the_marker():
     assert first.unique().tolist() == list(range(7))
     assert torch.equal(x.gather(1, first[:, None] + 1)[:, 0].long(), samples.y)
     assert samples.y.unique().tolist() == [0, 1, 2]
+
+
+def test_half_of_the_logarithmic_distances_are_below_the_geometric_mean():
+    x = induction_heads(samples=4000, length=800, distances="logarithmic").x.squeeze(2)
+    distance = 799 - (x == 15).int().argmax(1)
+    assert 2 <= distance.min() < distance.max() <= 799
+    assert (distance < 40).double().mean().item() == pytest.approx(0.5, abs=4 * (0.25 / 4000) ** 0.5)
 
 
 def test_parity_counts_modulo_two():
@@ -92,6 +100,7 @@ def test_the_seed_says_which_samples(task):
         (induction_heads, {"samples": 0}),
         (induction_heads, {"samples": 1, "length": 2}),
         (induction_heads, {"samples": 1, "symbols": 1}),
+        (induction_heads, {"samples": 1, "distances": "long"}),
         (parity, {"samples": 0}),
         (parity, {"samples": 1, "length": 0}),
         (parity, {"samples": 1, "length": 9, "first": 9}),

@@ -40,6 +40,15 @@ def test_cross_entropy_and_accuracy(objective):
     assert measured(objective, *drawn(objective), 3) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("objective", ["classify", "label"])
+def test_smoothed_targets_are_a_mixture_with_all_classes(objective):
+    outputs, y = drawn(objective)
+    log_p = outputs[y != -100].double().log_softmax(-1)
+    given = log_p[torch.arange(len(log_p)), y[y != -100]]
+    expected = -(0.7 * given + 0.3 * log_p.mean(-1)).sum()
+    assert OBJECTIVES[objective].sums(outputs, y, smoothing=0.3).loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("objective", ["regress", "track"])
 def test_errors_and_r2(objective):
     outputs, y = drawn(objective)

@@ -104,6 +104,7 @@ def test_constant_schedule_rises_and_stays():
         (lambda: OptimConfig(lr=float("nan")), "lr"),
         (lambda: OptimConfig(plateau_factor=1.0), "plateau_factor"),
         (lambda: OptimConfig(plateau_patience=-1), "plateau_patience"),
+        (lambda: OptimConfig(label_smoothing=1.0), "label_smoothing"),
         (lambda: GroupConfig(lr=-1.0), "lr"),
         (lambda: GroupConfig(lr=1.0, weight_decay=-1.0), "weight_decay"),
         (lambda: GroupConfig(lr_factor=-1.0), "lr_factor"),

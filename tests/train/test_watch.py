@@ -7,7 +7,9 @@ from small_run import parts, train
 from longwave.errors import ConfigError, RunError
 from longwave.models import BackboneConfig, Classifier, ClassifierConfig
 from longwave.train import OptimConfig, Run, TrainerConfig, evaluate, fit
+from longwave.train.history import History
 from longwave.train.objectives import OBJECTIVES
+from longwave.train.watch import Watch
 
 
 def best(values: list[float], higher: bool) -> int:
@@ -64,6 +66,12 @@ def test_what_looks_at_held_out_data_needs_some(settings):
 def test_a_figure_of_another_objective_is_refused():
     with pytest.raises(ConfigError, match="monitor 'r2' is no figure of this objective: choose from loss, accuracy"):
         fitted(held_out=True, monitor="r2")
+
+
+def test_numbers_are_not_smoothed():
+    optim = OptimConfig(label_smoothing=0.1)
+    with pytest.raises(ConfigError, match="label_smoothing is for classes"):
+        Watch(History(None), OBJECTIVES["track"], optim, TrainerConfig(), held_out=False)
 
 
 def test_which_figures_are_better_when_higher():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from longwave.data.sequences import NO_TARGET, Sequences
@@ -135,7 +137,14 @@ def selective_copying(
     return Sequences(x[:, :, None], y, classes=tuple(str(i) for i in range(symbols)), one_hot=symbols + 2)
 
 
-def induction_heads(*, samples: int, length: int = 256, symbols: int = 16, seed: int = 0) -> Sequences:
+def induction_heads(
+    *,
+    samples: int,
+    length: int = 256,
+    symbols: int = 16,
+    distances: str = "uniform",
+    seed: int = 0,
+) -> Sequences:
     """Induction heads: what followed the marker when it came before?
 
     ::
@@ -150,12 +159,14 @@ def induction_heads(*, samples: int, length: int = 256, symbols: int = 16, seed:
         samples: how many sequences.
         length: positions, the second marker included; 3 at least.
         symbols: how many there are, the marker included; from 2 to 256.
+        distances: between the markers: all equally likely, or their logarithms, so that as many are short as long.
         seed: of ``torch.Generator``; other seeds give other samples.
 
     Raises:
-        ConfigError: a size is out of its range.
+        ConfigError: a size is out of its range, or ``distances`` is unknown.
 
     Source: Gu and Dao, "Mamba" (2023), section 4.1.2; training length 256, 16 symbols, tested from 64 to 2²⁰.
+        Logarithmic distances are this library's.
 
     Example:
         >>> sample = induction_heads(samples=1, length=3, symbols=2)
@@ -167,9 +178,16 @@ def induction_heads(*, samples: int, length: int = 256, symbols: int = 16, seed:
             "induction_heads needs samples of 1 or more, length of 3 or more and symbols from 2 to 256, got "
             f"samples={samples}, length={length}, symbols={symbols}"
         )
+    if distances not in ("uniform", "logarithmic"):
+        raise ConfigError(f"induction_heads needs 'uniform' or 'logarithmic' distances, got distances={distances!r}")
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(symbols - 1, (samples, length), generator=generator, dtype=torch.uint8)
-    first = torch.randint(length - 2, (samples, 1), generator=generator)
+    if distances == "uniform":
+        first = torch.randint(length - 2, (samples, 1), generator=generator)
+    else:
+        share = torch.rand((samples, 1), generator=generator, dtype=torch.float64)
+        distance = 2 * (share * math.log(length / 2)).exp()
+        first = length - 1 - distance.long().clamp(max=length - 1)
     x.scatter_(1, first, symbols - 1)
     x[:, -1] = symbols - 1
     y = x.gather(1, first + 1)[:, 0]

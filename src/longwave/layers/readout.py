@@ -10,7 +10,6 @@ from torch import nn
 from longwave.layers.dropout import TiedDropout
 from longwave.layers.options import choose
 from longwave.ops import gated_linear
-from longwave.ops.gated_linear._cpu import FEWEST_ROWS
 from longwave.shapes import Float, Tensor
 
 # The width of the linear map, in units of d_model.
@@ -39,14 +38,13 @@ class Readout(nn.Module):
         self.output = output
 
     def forward(self, y: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        linear, few = self.linear, y.ndim == 2 and len(y) < FEWEST_ROWS
-        # Autocast chooses the dtype of torch's functions, not of ours; and a step would pay more for the choice of an
-        # implementation than for what it computes.
-        if linear is not None and self.output == "glu" and not few and not torch.is_autocast_enabled(y.device.type):
+        linear = self.linear
+        # Autocast chooses the dtype of torch's functions, not of ours.
+        if linear is not None and self.output == "glu" and not torch.is_autocast_enabled(y.device.type):
             dropping = self.dropout.active
             x = self.dropout(F.gelu(y)) if dropping else y
             return gated_linear(x, linear.weight, linear.bias, gelu=not dropping).y
-        g = self.dropout(_gelu_of_few(y) if few else F.gelu(y))
+        g = self.dropout(_gelu_of_few(y) if y.ndim == 2 else F.gelu(y))
         z = g if linear is None else linear(g)
         return F.glu(z) if self.output == "glu" else z
 

@@ -61,6 +61,16 @@ def refuses(*args: object) -> str | None:
     return None
 
 
+def unrecorded(*tensors: torch.Tensor | None) -> bool:
+    """Whether only the kernel takes part in a call: no gradients, no compiler, no tensor that stands for another.
+
+    The kernel is then called past torch's dispatcher, which costs more than a single position of a sequence does.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return all(tensor is None or type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
+
+
 def address(tensor: torch.Tensor | None) -> int:
     """Where a tensor's data lies; 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()

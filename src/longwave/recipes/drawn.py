@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from longwave.data import Sequences
@@ -18,6 +19,7 @@ def draw_parts(
     counts: tuple[int, int, int],
     seed: int,
     tests: Mapping[str, Mapping[str, Any]],
+    training: Mapping[str, Any] = MappingProxyType({}),
 ) -> Parts:
     """The parts of a synthetic task.
 
@@ -27,6 +29,7 @@ def draw_parts(
         counts: samples to train on, to hold out, and to test on; the last two may be 0.
         seed: of the task; every part has another one that is made of it.
         tests: further tests by name, as arguments that differ from ``sizes``.
+        training: arguments that differ from ``sizes`` in the set to train on.
 
     Raises:
         ConfigError: a count is negative, or a size out of its range.
@@ -35,7 +38,9 @@ def draw_parts(
         raise ConfigError(f"train_samples, held_out and test_samples must not be negative, got {counts}")
     parts = 3 + len(tests)
     train, held_out, test = (
-        draw(samples=count, seed=parts * seed + part, **sizes) if count or not part else None
+        draw(samples=count, seed=parts * seed + part, **{**sizes, **({} if part else training)})
+        if count or not part
+        else None
         for part, count in enumerate(counts)
     )
     assert train is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from longwave.data import induction_heads as draw
 from longwave.models import BackboneConfig
@@ -21,6 +22,8 @@ class InductionHeadsConfig:
     Args:
         length: positions of a sequence in training.
         symbols: how many there are, the marker included.
+        distances: between the markers in training: all equally likely, as in the tests and in the paper, or their
+            logarithms. A short distance is soon learned, and leads to the long ones.
         test_lengths: further lengths to test at.
         train_samples: how many sequences to train on; they stay the same in every epoch.
         held_out: how many more to measure after every epoch.
@@ -34,6 +37,7 @@ class InductionHeadsConfig:
 
     length: int = 256
     symbols: int = 16
+    distances: Literal["uniform", "logarithmic"] = "logarithmic"
     test_lengths: tuple[int, ...] = (64, 1024, 4096, 16384, 65536)
     train_samples: int = 65536
     held_out: int = 0
@@ -49,7 +53,8 @@ class InductionHeadsConfig:
         """The sequences, drawn anew; each part with a seed of its own."""
         counts = (self.train_samples, self.held_out, self.test_samples)
         tests = {f"length_{length}": {"length": length} for length in self.test_lengths}
-        return draw_parts(draw, {"length": self.length, "symbols": self.symbols}, counts, self.seed, tests)
+        sizes = {"length": self.length, "symbols": self.symbols}
+        return draw_parts(draw, sizes, counts, self.seed, tests, training={"distances": self.distances})
 
 
 # As in the Mamba paper: 25 epochs of 8,192 batches of 8 sequences, a learning rate of 1e-3, no decay; but the sequences

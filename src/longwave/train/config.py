@@ -60,6 +60,9 @@ class OptimConfig:
             names has not improved for more than ``plateau_patience`` epochs.
         plateau_factor: by how much the learning rates shrink on a plateau, between 0 and 1.
         plateau_patience: epochs without improvement that are waited for.
+        label_smoothing: share of every target, in training, that is spread over all classes, between 0 and 1: a model
+            that is sure enough then still learns to be equally sure everywhere. The training loss is that of the
+            smoothed targets. For classes only.
         overrides: other settings for some parameters, {name pattern: {lr or lr_factor, weight_decay}}, as
             {"*.log_dt": {"lr": 1e-4}}. ``*`` stands for anything; the first pattern that fits a name holds.
 
@@ -75,6 +78,7 @@ class OptimConfig:
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
     plateau_factor: float = 0.2
     plateau_patience: int = 5
+    label_smoothing: float = 0.0
     overrides: dict[str, GroupConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +89,7 @@ class OptimConfig:
         _require(self.clip >= 0, f"clip must not be negative (0: no clipping), got {self.clip}")
         _require(0 < self.plateau_factor < 1, f"plateau_factor must lie between 0 and 1, got {self.plateau_factor}")
         _require(self.plateau_patience >= 0, f"plateau_patience must not be negative, got {self.plateau_patience}")
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing must lie between 0 and 1, got {self.label_smoothing}")
 
 
 @dataclass(frozen=True)

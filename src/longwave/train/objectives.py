@@ -42,8 +42,15 @@ class Objective(ABC):
         self.pooled = pooled
 
     @abstractmethod
-    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None) -> Sums:
-        """Compare the outputs of a batch with its targets; ``unit`` is what one of each output's errors counts in."""
+    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None, smoothing: float = 0.0) -> Sums:
+        """Compare the outputs of a batch with its targets.
+
+        Args:
+            outputs: of the model.
+            y: the targets.
+            unit: what one of each output's errors counts in.
+            smoothing: share of every target that is spread over all classes, where targets are classes.
+        """
 
     @abstractmethod
     def figures(self, totals: Float[Tensor, "quantities outputs"]) -> dict[str, float]:
@@ -60,9 +67,10 @@ class Categories(Objective):
 
     metrics = ("accuracy",)
 
-    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None) -> Sums:
+    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None, smoothing: float = 0.0) -> Sums:
         logits, y = outputs.float().flatten(0, -2), y.flatten()
-        loss = torch.nn.functional.cross_entropy(logits, y, ignore_index=NO_TARGET, reduction="sum")
+        options = {"ignore_index": NO_TARGET, "label_smoothing": smoothing}
+        loss = torch.nn.functional.cross_entropy(logits, y, reduction="sum", **options)
         with torch.no_grad():
             counts = (y != NO_TARGET).sum(), loss, (logits.argmax(1) == y).sum()
             return Sums(loss, torch.stack([count.double() for count in counts])[:, None])
@@ -83,7 +91,7 @@ class Numbers(Objective):
 
     metrics = ("r2", "mse", "mae")
 
-    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None) -> Sums:
+    def sums(self, outputs: Tensor, y: Tensor, unit: Tensor | None = None, smoothing: float = 0.0) -> Sums:
         given = ~y.isnan()
         error = torch.where(given, outputs.float() - torch.where(given, y, 0.0), 0.0).flatten(0, -2)
         squared = (error if unit is None else error / unit).square()

@@ -125,7 +125,8 @@ class Task(LightningModule):
     def _measure(self, part: Part, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of a batch, summed, and what it adds to the totals."""
         outputs = self.model(batch.x, lengths=batch.lengths)
-        loss, totals = self.objective.sums(outputs, batch.y, self.model.output_std)
+        smoothing = self.optim.label_smoothing if part == "train" else 0.0
+        loss, totals = self.objective.sums(outputs, batch.y, self.model.output_std, smoothing)
         before = self._totals.get(part)
         self._totals[part] = totals if before is None else before.to(totals.device) + totals
         return loss, totals

@@ -31,7 +31,7 @@ class Watch(Callback):
         held_out: whether there is held-out data.
 
     Raises:
-        ConfigError: a setting needs held-out data and there is none, or the objective has no such figure.
+        ConfigError: a setting needs held-out data and there is none, or the objective has no such figure or targets.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class Watch(Callback):
         if trainer.monitor not in ("loss", *objective.metrics):
             figures = ", ".join(("loss", *objective.metrics))
             raise ConfigError(f"monitor {trainer.monitor!r} is no figure of this objective: choose from {figures}")
+        if optim.label_smoothing and "accuracy" not in objective.metrics:
+            raise ConfigError("label_smoothing is for classes, and these targets are numbers: leave it at 0")
         wants = {
             "best": trainer.best,
             "early_stopping": trainer.early_stopping,

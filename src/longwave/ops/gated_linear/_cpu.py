@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from longwave.ops import _native
-from longwave.ops._native import Kernel, address, kernels, library, packed, register
+from longwave.ops._native import Kernel, address, kernels, library, packed, register, unrecorded
 
 library.define("gated_linear(Tensor x, Tensor weight, Tensor? bias, bool gelu, bool save) -> (Tensor, Tensor)")
 library.define(
@@ -14,7 +14,8 @@ library.define(
 )
 
 
-FEWEST_ROWS = 64
+# Up to the first number of rows the kernel takes the weight as it lies; from the second on packing it pays.
+FEW, MANY = 8, 64
 
 
 def refuses(x: Tensor, *rest: Tensor | bool | None) -> str | None:
@@ -22,13 +23,15 @@ def refuses(x: Tensor, *rest: Tensor | bool | None) -> str | None:
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
     rows = x.shape[:-1].numel()
-    if rows < FEWEST_ROWS:
-        return f"below {FEWEST_ROWS} rows, packing the weight costs more than it saves, and x has {rows}"
+    if FEW < rows < MANY:
+        return f"below {MANY} rows, packing the weight costs more than it saves, and x has {rows}"
     return _native.refuses(x, *rest)
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
     """y (rows, out)."""
+    if unrecorded(x, weight, bias):
+        return _forward(x, weight, bias, gelu, save=False)[0]
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias))
     return torch.ops.longwave.gated_linear(x, weight, bias, gelu, save)[0]
 

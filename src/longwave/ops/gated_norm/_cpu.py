@@ -5,7 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longwave.ops._native import Kernel, address, broadcast_strides, kernels, library, packed, plain, register
+from longwave.ops._native import (
+    Kernel,
+    address,
+    broadcast_strides,
+    kernels,
+    library,
+    packed,
+    plain,
+    register,
+    unrecorded,
+)
 from longwave.ops._native import refuses as refuses
 
 _INPUTS = "Tensor x, Tensor z, Tensor weight, int size, bool norm_first, float eps"
@@ -15,6 +25,8 @@ library.define(f"gated_norm_backward({_INPUTS}, Tensor grad_y) -> (Tensor, Tenso
 
 def run(x: Tensor, z: Tensor, weight: Tensor, size: int, norm_first: bool, eps: float) -> Tensor:
     """y (rows, dim); all tensors of one precision, groups of `size` channels."""
+    if unrecorded(x, z, weight):
+        return _forward(x, z, weight, size, norm_first, eps)
     return torch.ops.longwave.gated_norm(x, z, weight, size, norm_first, eps)
 
 

@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 
 from longwave.ops import _native
-from longwave.ops._native import Kernel, address, broadcast_strides, kernels, library, packed, plain, register
+from longwave.ops._native import (
+    Kernel,
+    address,
+    broadcast_strides,
+    kernels,
+    library,
+    packed,
+    plain,
+    register,
+    unrecorded,
+)
 
 library.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 library.define("linear_backward(Tensor x, Tensor weight, Tensor grad_y, bool of_x, bool of_weight) -> (Tensor, Tensor)")
@@ -28,6 +38,8 @@ def refuses(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> str | None
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """y (rows, out)."""
+    if unrecorded(x, weight, bias):
+        return _forward(x, weight, bias)
     return torch.ops.longwave.linear(x, weight, bias)
 
 
