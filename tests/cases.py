@@ -133,14 +133,15 @@ CASES = {
         )
         for gelu in (False, True)
     ),
-    # `groups` groups of `dim` channels; a kernel takes blocks of 32 positions and vectors of 2 to 16 channels.
+    # `groups` groups of `dim` channels, which are two at least: of one, nothing but its sign is left. A kernel takes
+    # blocks of 32 positions and vectors of 2 to 16 channels.
     "gated_norm": tuple(
         Case(
             f"{rows}-positions-{groups}-of-{size}{'-norm-first' * first}",
             {**_sizes(1, rows, size), "groups": groups},
             options={"group_size": size, "norm_before_gate": first},
         )
-        for rows, groups, size in ((0, 1, 3), (1, 1, 1), (2, 3, 5), (33, 2, 16), (65, 1, 37))
+        for rows, groups, size in ((0, 1, 3), (1, 1, 2), (2, 3, 5), (33, 2, 16), (65, 1, 37))
         for first in (False, True)
     ),
     # As gated_linear; backward rows are summed over. Blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs,
