@@ -141,7 +141,7 @@ CASES = {
             {**_sizes(1, rows, size), "groups": groups},
             options={"group_size": size, "norm_before_gate": first},
         )
-        for rows, groups, size in ((0, 1, 3), (1, 1, 2), (2, 3, 5), (33, 2, 16), (65, 1, 37))
+        for rows, groups, size in ((0, 1, 3), (1, 1, 2), (17, 3, 5), (33, 2, 16), (65, 1, 37))
         for first in (False, True)
     ),
     # As gated_linear; backward rows are summed over. Blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs,
@@ -149,9 +149,9 @@ CASES = {
     "linear": tuple(
         Case(f"{rows}-rows-{inputs}-to-{outputs}", _sizes(1, rows, inputs, outputs))
         for rows, inputs, outputs in (
-            (64, 1, 1),
+            (64, 1, 9),
             (65, 5, 3),
-            (129, 17, 16),
+            (193, 17, 16),
             (131, 33, 49),
             (64, 48, 97),
             (70, 770, 6),
