@@ -55,7 +55,8 @@ class Mamba2(Mixer):
         ConfigError: an option is out of its range, or sizes do not divide one another.
         UnsupportedError: ``rate`` is not 1: Δ comes from the input, which does not know its sampling interval.
 
-    Numerics: the convolution, the recurrence and the norm run in float32 at least; projections as torch runs them.
+    Numerics: the convolution, the recurrence and the norm run in float32 at least; the projections in the
+        precision of the layer, or of autocast.
 
     Source: Dao and Gu, 2024, Transformers are SSMs, arXiv:2405.21060, §7 and appendix B. Names and shapes of the
         parameters are those of its published checkpoints.

@@ -81,8 +81,8 @@ class GatedRMSNorm(nn.Module):
     Source: Dao and Gu, 2024, Transformers are SSMs, arXiv:2405.21060, §7.1; Zhang and Sennrich, 2019, arXiv:1910.07467.
 
     Example:
-        >>> GatedRMSNorm(4)(torch.ones(1, 4), torch.ones(1, 4))
-        tensor([[1.0000, 1.0000, 1.0000, 1.0000]], grad_fn=<MulBackward0>)
+        >>> GatedRMSNorm(4)(torch.ones(1, 4), torch.ones(1, 4)).detach()
+        tensor([[1.0000, 1.0000, 1.0000, 1.0000]])
     """
 
     def __init__(
