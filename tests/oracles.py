@@ -194,8 +194,8 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight.T)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        (x, weight), (grad,) = ctx.saved_tensors, grad_outputs
         return _product(grad, weight), _product(grad.T, x)
 
 
