@@ -6,7 +6,8 @@
 // cache while the panels pass. On processors that its library does not know a BLAS call runs at 60 to 70 % of the rate of
 // the multiply-adds, this at 75 % and more (`python -m benchmarks.linear`).
 //
-// A task is a block of rows, and its sums over k are always the same ones: results do not depend on the threads.
+// A task is a block of rows and, where these are few, a part of the panels. Its sums over k are always the same ones: results
+// do not depend on the threads.
 #include <algorithm>
 #include <type_traits>
 
@@ -20,7 +21,7 @@ namespace longwave::LONGWAVE_ISA {
 namespace {
 
 constexpr int ROWS = LONGWAVE_VECTOR_BYTES == 64 ? 8 : 4, VECTORS = 3;
-constexpr int64_t TERMS = 768, BLOCK = 128;
+constexpr int64_t TERMS = 768, BLOCK = 128, TASKS = 16;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -79,7 +80,8 @@ template <class Real> struct LargeProduct {
     }
 
     void run(int threads) const {
-        const int64_t panels = ceil_div(columns, PANEL), most = std::min(terms, TERMS);
+        const int64_t panels = ceil_div(columns, PANEL), blocks = ceil_div(rows, BLOCK), most = std::min(terms, TERMS);
+        const int64_t share = ceil_div(panels, ceil_div(TASKS, blocks)), shares = ceil_div(panels, share);  // of the panels
         Real* packed = reinterpret_cast<Real*>(scratch<V>((panels * PANEL + threads * BLOCK) * most / W + 1));
         Real* own = packed + panels * PANEL * most;
 #pragma omp parallel num_threads(threads)
@@ -89,10 +91,10 @@ template <class Real> struct LargeProduct {
 #pragma omp for schedule(static)
             for (int64_t p = 0; p < panels; ++p) pack_panel(p * PANEL, first, count, packed + p * PANEL * count);
 #pragma omp for schedule(dynamic)
-            for (int64_t m = 0; m < rows; m += BLOCK) {
-                const int64_t height = std::min(BLOCK, rows - m);
+            for (int64_t task = 0; task < blocks * shares; ++task) {
+                const int64_t m = task / shares * BLOCK, height = std::min(BLOCK, rows - m), begin = task % shares * share;
                 pack_block(m, height, first, count, block);
-                for (int64_t p = 0; p < panels; ++p)
+                for (int64_t p = begin; p < std::min(panels, begin + share); ++p)
                     tiles(block, packed + p * PANEL * count, count, m, height, p * PANEL, first == 0);
             }
         }
