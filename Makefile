@@ -82,6 +82,7 @@ format: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.s4d
 	$(BIN)/python -m benchmarks.lti
+	$(BIN)/python -m benchmarks.linear
 	$(BIN)/python -m benchmarks.linear_scan
 	$(BIN)/python -m benchmarks.selective_scan
 	$(BIN)/python -m benchmarks.ssd

@@ -28,7 +28,10 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::dense_step<float>, ISA::dense_step<double>,           \
-            ISA::krylov, ISA::krylov_backward,                                                             \
+            ISA::gated_norm<float>, ISA::gated_norm<double>,                                               \
+            ISA::gated_norm_backward<float>, ISA::gated_norm_backward<double>,                             \
+            ISA::linear<float>, ISA::linear<double>, ISA::linear_backward<float>,                          \
+            ISA::linear_backward<double>, ISA::krylov, ISA::krylov_backward,                               \
             ISA::block_tables<float>, ISA::block_tables<double>, ISA::block_tables_backward<float>,        \
             ISA::block_tables_backward<double>, ISA::block_scan<float>,                                    \
             ISA::block_scan<double>, ISA::block_scan_backward<float>, ISA::block_scan_backward<double>,    \
@@ -122,6 +125,36 @@ struct StepCall {
         const auto in = [&](int i) { return at<const T>(inputs[i]); };
         return {sizes[0], sizes[1], sizes[2], shared, in(0), in(1), in(2), in(3), in(4), in(5), at<T>(y), at<T>(after),
                 threads};
+    }
+};
+
+struct LinearCall {
+    std::array<int64_t, 3> sizes;        // rows, in, out
+    std::array<Address, 3> matrices;     // x, weight, grad_y
+    std::array<Strides, 3> strides;
+    std::array<Address, 3> others;       // bias; y, grad_weight
+    int threads;
+
+    template <class T> Linear<T> as() const {
+        const auto seen = [&](int i) { return view<T>(matrices[i], strides[i]); };
+        return {sizes[0], sizes[1], sizes[2], seen(0), seen(1), seen(2), at<const T>(others[0]), at<T>(others[1]), at<T>(others[2]),
+                threads};
+    }
+};
+
+struct NormCall {
+    std::array<int64_t, 3> sizes;  // rows, groups, size
+    bool norm_first;
+    double eps;
+    std::array<Address, 3> sequences;  // x, z, grad_y
+    std::array<Strides, 3> strides;
+    std::array<Address, 4> others;  // weight; y, grad_z, grad_weight
+    int threads;
+
+    template <class T> GatedNorm<T> as() const {
+        const auto seen = [&](int i) { return view<T>(sequences[i], strides[i]); };
+        return {sizes[0], sizes[1], sizes[2], norm_first, eps, seen(0), seen(1), seen(2), at<const T>(others[0]), at<T>(others[1]),
+                at<T>(others[2]), at<T>(others[3]), threads};
     }
 };
 
@@ -307,6 +340,22 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         is_double ? active.dense_step_f64(call.as<double>()) : active.dense_step_f32(call.as<float>());
     });
+    m.def("linear", [](bool is_backward, bool is_double, std::array<int64_t, 3> sizes, std::array<Address, 3> matrices,
+                       std::array<Strides, 3> strides, std::array<Address, 3> others, int threads) {
+        const LinearCall call{sizes, matrices, strides, others, threads};
+        nb::gil_scoped_release release;
+        if (is_double) (is_backward ? active.linear_backward_f64 : active.linear_f64)(call.as<double>());
+        else (is_backward ? active.linear_backward_f32 : active.linear_f32)(call.as<float>());
+    });
+    m.def("gated_norm",
+          [](bool is_backward, bool is_double, std::array<int64_t, 3> sizes, bool norm_first, double eps,
+             std::array<Address, 3> sequences, std::array<Strides, 3> strides, std::array<Address, 4> others, int threads) {
+              const NormCall call{sizes, norm_first, eps, sequences, strides, others, threads};
+              nb::gil_scoped_release release;
+              if (is_double) (is_backward ? active.gated_norm_backward_f64 : active.gated_norm_f64)(call.as<double>());
+              else (is_backward ? active.gated_norm_backward_f32 : active.gated_norm_f32)(call.as<float>());
+          });
+    m.attr("GATED_NORM_ROWS") = GATED_NORM_ROWS;
     m.def("krylov", [](int64_t dim, int64_t rows, int64_t count, int64_t modes, int64_t rank, bool reverse, Address a, Address q,
                        Address s, Address v, Address out, int threads) {
         const Krylov call{dim, rows, count, modes, rank, reverse, at<const double>(a), at<const double>(q), at<const double>(s),

@@ -76,6 +76,29 @@ template <class T> struct DenseStep {
     int threads;
 };
 
+// Views have no batch: (rows, in), (out, in), (rows, out).
+template <class T> struct Linear {
+    int64_t rows, in, out;
+    View<const T> x, weight, grad_y;
+    const T* bias;   // (out,), contiguous, or null
+    T* y;            // (rows, out), or the gradient of x, (rows, in); null: not wanted
+    T* grad_weight;  // (out, in), or null: not wanted
+    int threads;
+};
+
+// `groups` groups of `size` channels at each of `rows` positions. Views have no batch.
+template <class T> struct GatedNorm {
+    int64_t rows, groups, size;
+    bool norm_first;           // before the gate
+    double eps;
+    View<const T> x, z, grad_y;
+    const T* weight;           // (channels,), contiguous
+    T *y, *grad_z;             // (rows, channels): the result, or the gradient of x; that of z
+    T* grad_weight;            // (blocks of GATED_NORM_ROWS positions, channels), still to be added up
+    int threads;
+};
+constexpr int GATED_NORM_ROWS = 32;
+
 // Complex numbers as pairs; everything contiguous.
 struct Krylov {
     int64_t dim, rows, count, modes, rank;
@@ -221,6 +244,14 @@ struct Kernels {
     void (*gated_linear_backward_f64)(const GatedLinear<double>&);
     void (*dense_step_f32)(const DenseStep<float>&);
     void (*dense_step_f64)(const DenseStep<double>&);
+    void (*gated_norm_f32)(const GatedNorm<float>&);
+    void (*gated_norm_f64)(const GatedNorm<double>&);
+    void (*gated_norm_backward_f32)(const GatedNorm<float>&);
+    void (*gated_norm_backward_f64)(const GatedNorm<double>&);
+    void (*linear_f32)(const Linear<float>&);
+    void (*linear_f64)(const Linear<double>&);
+    void (*linear_backward_f32)(const Linear<float>&);
+    void (*linear_backward_f64)(const Linear<double>&);
     void (*krylov)(const Krylov&);
     void (*krylov_backward)(const Krylov&);
     void (*block_tables_f32)(const BlockTables<float>&);
@@ -260,6 +291,10 @@ struct Kernels {
     template <class T> void gated_linear(const GatedLinear<T>&);                                   \
     template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
     template <class T> void dense_step(const DenseStep<T>&);                                       \
+    template <class T> void gated_norm(const GatedNorm<T>&);                                       \
+    template <class T> void gated_norm_backward(const GatedNorm<T>&);                              \
+    template <class T> void linear(const Linear<T>&);                                              \
+    template <class T> void linear_backward(const Linear<T>&);                                     \
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
     template <class T> void block_tables(const BlockTables<T>&);                                   \

@@ -41,7 +41,7 @@ template <class T> inline Vector<T> load(const T* p) {
 }
 template <class T> inline void store(T* p, Vector<T> v) { *reinterpret_cast<typename VectorOf<T>::unaligned*>(p) = v; }
 
-// The same where only `left` elements are left, if they do not fill a vector: no other memory is touched, other lanes are zero.
+// The first `left` lanes, which may be none or all of them; those that are not read are zero.
 template <class T> inline Vector<T> load(const T* p, int64_t left) {
     if (left >= lanes<T>) return load(p);
     Vector<T> v = {};
@@ -51,6 +51,29 @@ template <class T> inline Vector<T> load(const T* p, int64_t left) {
 template <class T> inline void store(T* p, Vector<T> v, int64_t left) {
     if (left >= lanes<T>) return store(p, v);
     for (int64_t i = 0; i < left; ++i) p[i] = v[i];
+}
+
+// Of two vectors, blocks of STEP lanes off the diagonal exchanged: one stage of a transposition.
+template <int STEP, class V, int... I> inline void exchange(V& a, V& b, std::integer_sequence<int, I...>) {
+    constexpr int W = sizeof...(I);
+    const V low = __builtin_shufflevector(a, b, ((I & STEP) ? W + I - STEP : I)...);
+    b = __builtin_shufflevector(a, b, ((I & STEP) ? W + I : I + STEP)...);
+    a = low;
+}
+template <int STEP, class Real> inline void exchange_all(Vector<Real> (&v)[lanes<Real>]) {
+    if constexpr (STEP > 0) {
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes<Real>; ++i)
+            if (!(i & STEP)) exchange<STEP>(v[i], v[i + STEP], std::make_integer_sequence<int, lanes<Real>>{});
+        exchange_all<STEP / 2, Real>(v);
+    }
+}
+// to(j, i) = from(i, j) for i and j of one vector each; rows lie at these distances.
+template <class Real> inline void transpose_block(const Real* from, int64_t from_row, Real* to, int64_t to_row) {
+    Vector<Real> v[lanes<Real>];
+    for (int i = 0; i < lanes<Real>; ++i) v[i] = load(from + i * from_row);
+    exchange_all<lanes<Real> / 2, Real>(v);
+    for (int i = 0; i < lanes<Real>; ++i) store(to + i * to_row, v[i]);
 }
 
 // The sum of all lanes.

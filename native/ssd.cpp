@@ -70,32 +70,11 @@ template <class Real, class F> inline void each_tile(int64_t rows, int64_t colum
         for (int64_t m = 0; m < rows; m += ROWS) tile(m, n, std::integral_constant<int, 1>{});
 }
 
-// Of two vectors, blocks of STEP lanes off the diagonal exchanged: one stage of a transposition.
-template <int STEP, class V, int... I> inline void exchange(V& a, V& b, std::integer_sequence<int, I...>) {
-    constexpr int W = sizeof...(I);
-    const V low = __builtin_shufflevector(a, b, ((I & STEP) ? W + I - STEP : I)...);
-    b = __builtin_shufflevector(a, b, ((I & STEP) ? W + I : I + STEP)...);
-    a = low;
-}
-template <int STEP, class Real> inline void exchange_all(Vector<Real> (&v)[lanes<Real>]) {
-    if constexpr (STEP > 0) {
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes<Real>; ++i)
-            if (!(i & STEP)) exchange<STEP>(v[i], v[i + STEP], std::make_integer_sequence<int, lanes<Real>>{});
-        exchange_all<STEP / 2, Real>(v);
-    }
-}
-
 // to(column, row) = from(row, column), rows and columns whole vectors; both matrices without gaps.
 template <class Real> void transpose(const Real* from, int64_t rows, int64_t columns, Real* to) {
     constexpr int W = lanes<Real>;
     for (int64_t m = 0; m < rows; m += W)
-        for (int64_t n = 0; n < columns; n += W) {
-            Vector<Real> v[W];
-            for (int i = 0; i < W; ++i) v[i] = load(from + (m + i) * columns + n);
-            exchange_all<W / 2, Real>(v);
-            for (int i = 0; i < W; ++i) store(to + (n + i) * rows + m, v[i]);
-        }
+        for (int64_t n = 0; n < columns; n += W) transpose_block(from + m * columns + n, columns, to + n * rows + m, rows);
 }
 
 // The sizes of a call, rounded up to whole vectors and tiles, and where a chunk lies. Padded elements are zero.
@@ -132,19 +111,12 @@ template <class Real> struct Layout {
     void write(const Tile<Vector<Real>, N>& sum, const Real* u, int64_t row, int64_t head, int64_t chunk, int64_t i, int64_t p) const {
         for (int m = 0; m < ROWS && i + m < count(chunk); ++m)
             for (int n = 0; n < N; ++n) {
-                const int64_t q = p + n * W, left = std::min<int64_t>(W, s.dim - q);
+                const int64_t q = p + n * W, left = s.dim - q;
                 Real* to = s.y + of_head(row, chunk * s.chunk + i + m, head) * s.dim + q;
                 Vector<Real> y = sum[m][n];
-                if (s.d) y += read(s.d + head * s.dim + q, left) * load(u + m * dim + n * W);
-                if (left == W) store(to, y);
-                else for (int64_t j = 0; j < left; ++j) to[j] = y[j];
+                if (s.d) y += load(s.d + head * s.dim + q, left) * load(u + m * dim + n * W);
+                store(to, y, left);
             }
-    }
-    static Vector<Real> read(const Real* from, int64_t left) {
-        if (left == W) return load(from);
-        Vector<Real> v = {};
-        for (int64_t j = 0; j < left; ++j) v[j] = from[j];
-        return v;
     }
     // Rows of a packed chunk, each times a number of its own.
     void scaled_rows(const Real* x, const Real* by, Real* to) const {

@@ -19,6 +19,8 @@ IMPLEMENTATIONS = {
     "diagonal_ssm": ("reference", "cpu"),
     "gated_linear": ("reference", "cpu"),
     "dense_step": ("reference", "cpu"),
+    "gated_norm": ("reference", "cpu"),
+    "linear": ("reference", "cpu"),
     "cauchy": ("reference", "cpu"),
     "krylov": ("reference", "cpu"),
     "block_tables": ("reference", "cpu"),
@@ -35,6 +37,8 @@ NATIVE = (
     "diagonal_ssm",
     "gated_linear",
     "dense_step",
+    "gated_norm",
+    "linear",
     "krylov",
     "block_tables",
     "block_scan",
@@ -144,6 +148,32 @@ CASES = {
         )
         for systems in sorted({1, dim})
     ),
+    # `groups` groups of `dim` channels, which are two at least: of one, nothing but its sign is left. A kernel takes
+    # blocks of 32 positions and vectors of 2 to 16 channels.
+    "gated_norm": tuple(
+        Case(
+            f"{rows}-positions-{groups}-of-{size}{'-norm-first' * first}",
+            {**_sizes(1, rows, size), "groups": groups},
+            options={"group_size": size, "norm_before_gate": first},
+        )
+        for rows, groups, size in ((0, 1, 3), (1, 1, 2), (17, 3, 5), (33, 2, 16), (65, 1, 37))
+        for first in (False, True)
+    ),
+    # As gated_linear; backward rows are summed over. Blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs,
+    # 768 terms of a sum at a time.
+    "linear": tuple(
+        Case(f"{rows}-rows-{inputs}-to-{outputs}", _sizes(1, rows, inputs, outputs))
+        for rows, inputs, outputs in (
+            (64, 1, 9),
+            (65, 5, 3),
+            (193, 17, 16),
+            (131, 33, 49),
+            (64, 48, 97),
+            (70, 770, 6),
+            (64, 3, 771),
+            (773, 2, 5),
+        )
+    ),
     # `batch` rows of weights, `time` nodes: the reference takes 512 nodes at a time, a kernel 4 rows, vectors of 2 to 8
     # nodes, and backward blocks of 32 to 128.
     "cauchy": (
@@ -251,7 +281,7 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     is_complex = op in ("cauchy", "krylov", "block_tables") or (
         op in ("linear_scan", "vandermonde", "selective_scan") and case.sizes["is_complex"]
     )
-    return op not in ("gated_linear", "dense_step") and not is_complex
+    return op not in ("gated_linear", "dense_step", "linear") and not is_complex
 
 
 def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:

@@ -5,6 +5,7 @@ In float64 they are the truth; in the precision under test they say what that pr
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -184,6 +185,52 @@ def dense_step(x: Tensor, u: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor)
             states.append((matrix * x[row, h]).sum(1) + drive * u[row, h])
             ys.append((c * states[-1]).sum() + d * u[row, h])
     return torch.stack(ys).view(u.shape), torch.stack(states).view(x.shape)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b, one term after the other."""
+    c = a.new_zeros(a.shape[0], b.shape[1])
+    for k in range(a.shape[1]):
+        c = c + a[:, k, None] * b[k]
+    return c
+
+
+class _Linear(torch.autograd.Function):
+    """x W' with gradients that are plain sums too: autograd's sum over an expanded axis is a better algorithm."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight.T)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        (x, weight), (grad,) = ctx.saved_tensors, grad_outputs
+        return _product(grad, weight), _product(grad.T, x)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    y: Any = _Linear.apply(x.flatten(0, -2), weight)
+    return y.unflatten(0, x.shape[:-1]) + bias
+
+
+def gated_norm(
+    x: Tensor,
+    z: Tensor,
+    weight: Tensor,
+    group_size: int | None = None,
+    norm_before_gate: bool = False,
+    eps: float = 1e-5,
+) -> Tensor:
+    gate, size = z / (1 + torch.exp(-z)), group_size or x.shape[-1]
+    v, ys = x if norm_before_gate else x * gate, []
+    for group in v.split(size, -1):
+        squares = torch.zeros_like(group[..., 0])
+        for k in range(size):
+            squares = squares + group[..., k] * group[..., k]
+        ys.append(group / torch.sqrt(squares / size + eps)[..., None])
+    y = torch.cat(ys, -1) * weight
+    return y * gate if norm_before_gate else y
 
 
 def long_conv(u: Tensor, k: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
         "dense_step": ("x", "u", "A", "B", "C", "D"),
+        "linear": ("x", "weight", "bias"),
+        "gated_norm": ("x", "z"),
         "block_scan": ("u",),
         "selective_scan": ("u", "delta", "z", "B", "C"),
         "short_conv": ("x",),

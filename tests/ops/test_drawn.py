@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "linear_scan": {"reverse": st.booleans()},
     "krylov": {"reverse": st.booleans()},
     "gated_linear": {"gelu": st.booleans()},
+    "gated_norm": {"norm_before_gate": st.booleans()},
     "selective_scan": {"delta_softplus": st.booleans()},
     "short_conv": {"activation": st.sampled_from((None, "silu"))},
     "ssd": {"dt_softplus": st.booleans(), "chunk": st.integers(1, 64)},
@@ -49,6 +50,10 @@ def cases(draw: st.DrawFn, op: str) -> Case:
         sizes |= {"batch": 1, "time": sizes["time"] + 64 * (sizes["time"] > 8)}  # the kernel refuses those between
     if op == "dense_step":
         sizes["groups"] = draw(st.sampled_from((1, sizes["dim"])))
+    if op == "gated_norm":
+        sizes["dim"] += 1  # of a group of one channel nothing but its sign is left
+    if op == "linear":
+        sizes |= {"batch": 1, "time": 64 + sizes["time"]}  # the kernel refuses fewer rows
     if op == "block_tables":
         sizes["time"] += 1  # no block is empty
     if op in (*NUMBERED, "wkv"):

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from longwave.math import zoh
-from longwave.ops import _native, cauchy, dense_step, diagonal_ssm, gated_linear, linear_scan, long_conv, vandermonde
+from longwave.ops import (
+    _native,
+    cauchy,
+    dense_step,
+    diagonal_ssm,
+    gated_linear,
+    gated_norm,
+    linear,
+    linear_scan,
+    long_conv,
+    vandermonde,
+)
 
 IMPLEMENTATIONS = pytest.mark.parametrize("impl", ("reference", "cpu"))
 
@@ -201,3 +212,37 @@ def test_gradients_of_many_rows_are_the_sums_over_parts(native_isa: str | None) 
         # each of the 3,300 additions rounds once, relative to what has been added up
         bound = rows * torch.finfo(torch.float64).eps * sum(term.abs() for term in terms)
         assert bool(((whole - sum(terms)).abs() <= bound).all())
+
+
+@pytest.mark.parametrize("native_isa", _native.kernels().available() if _native.available() else [None], indirect=True)
+@pytest.mark.parametrize("transposed", (False, True))
+@pytest.mark.parametrize("sizes", ((64, 1, 1), (131, 770, 97), (1600, 50, 17)))
+def test_linear_maps_of_small_integers_are_exact(
+    native_isa: str | None, transposed: bool, sizes: tuple[int, int, int]
+) -> None:
+    """Every sum is an integer far below 2^24, in whatever order: the map, and both of its gradients."""
+    rows, inputs, outputs = sizes
+
+    def integers(*shape: int) -> Tensor:
+        x = torch.randint(-9, 10, shape[::-1] if transposed else shape, generator=rng).float()
+        return (x.mT if transposed else x).requires_grad_()
+
+    rng = torch.Generator().manual_seed(0)
+    x, weight, dy = integers(rows, inputs), integers(outputs, inputs), integers(rows, outputs)
+    y = linear(x, weight, impl="cpu").y
+    gradients = torch.autograd.grad(y, (x, weight), dy)
+    wide = [v.detach().long() for v in (x, weight, dy)]
+    for got, want in zip((y, *gradients), (wide[0] @ wide[1].T, wide[2] @ wide[1], wide[2].T @ wide[0]), strict=True):
+        assert torch.equal(got.long(), want)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_norm_of_what_is_constant_but_for_its_sign(impl: str, dtype: torch.dtype) -> None:
+    """Its mean square is its square: y = ± v / √(v² + ε), with gates wide open."""
+    v = torch.logspace(-6, 6, 40, dtype=dtype)[:, None] * torch.tensor([1.0, -1, 1], dtype=dtype)
+    z = torch.full_like(v, 50)
+    y = gated_norm(v / 50, z, torch.ones(3, dtype=dtype), impl=impl).y  # silu(50) = 50
+    want = v.double() / torch.sqrt(v.double() ** 2 + 1e-5)
+    # products, squares, their mean, the root and the division: some eight roundings
+    assert float(((y - want) / want).abs().max()) <= ulps(dtype, 8)

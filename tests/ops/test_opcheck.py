@@ -34,7 +34,7 @@ class Registry(TorchDispatchMode):
 def cases() -> Iterator[Any]:
     """Every operation plainly, for one gradient and for all; and with all that marks positions, in single precision."""
     for op in NATIVE:
-        sizes = {"batch": 1, "time": 70} if op == "gated_linear" else {"batch": 2, "time": 19}
+        sizes = {"batch": 1, "time": 70} if op in ("gated_linear", "linear") else {"batch": 2, "time": 19}
         sizes |= {"dim": 3, "modes": 2}
         yield pytest.param(op, Case("", sizes), torch.float64, 1, id=f"{op}-one-gradient")
         yield pytest.param(op, Case("", sizes), torch.float64, ALL, id=op)

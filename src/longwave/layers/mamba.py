@@ -11,6 +11,7 @@ from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_duration, check_positive, check_state
 from longwave.layers.options import choose
+from longwave.layers.projection import project
 from longwave.math import log_uniform, softplus_inverse
 from longwave.ops import selective_scan, short_conv
 from longwave.shapes import Float, Tensor
@@ -127,7 +128,7 @@ class Mamba(Mixer):
     ) -> tuple[Tensor, MambaState]:
         _check_rate(rate)
         conv, ssm = (None, None) if state is None else self._state(state, x)
-        u, z = self.in_proj(x).chunk(2, -1)
+        u, z = project(self.in_proj, x).chunk(2, -1)
         u, conv = short_conv(
             u, self.conv1d.weight[:, 0], self.conv1d.bias, conv, activation="silu", reset=reset, lengths=lengths
         )
@@ -147,7 +148,7 @@ class Mamba(Mixer):
                 reset=reset,
                 lengths=lengths,
             )
-        return self.out_proj(y).to(x.dtype), MambaState(conv, ssm)
+        return project(self.out_proj, y).to(x.dtype), MambaState(conv, ssm)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, MambaState]:
         _check_rate(rate)

@@ -11,6 +11,7 @@ from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_heads, check_positive, check_state
 from longwave.layers.norms import GatedRMSNorm
+from longwave.layers.projection import project
 from longwave.math import log_uniform, softplus_inverse
 from longwave.ops import short_conv, ssd
 from longwave.shapes import Float, Tensor
@@ -54,7 +55,8 @@ class Mamba2(Mixer):
         ConfigError: an option is out of its range, or sizes do not divide one another.
         UnsupportedError: ``rate`` is not 1: Δ comes from the input, which does not know its sampling interval.
 
-    Numerics: the convolution, the recurrence and the norm run in float32 at least; projections as torch runs them.
+    Numerics: the convolution, the recurrence and the norm run in float32 at least; the projections in the
+        precision of the layer, or of autocast.
 
     Source: Dao and Gu, 2024, Transformers are SSMs, arXiv:2405.21060, §7 and appendix B. Names and shapes of the
         parameters are those of its published checkpoints.
@@ -132,7 +134,7 @@ class Mamba2(Mixer):
                 dt_softplus=True, dt_limit=self.dt_limit, reset=reset, lengths=lengths, chunk=self.chunk_size,
             )  # fmt: skip
             y = self._gated(y, z)
-        return self.out_proj(y).to(x.dtype), Mamba2State(convolved.final_state, final)
+        return project(self.out_proj, y).to(x.dtype), Mamba2State(convolved.final_state, final)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba2State]:
         conv, ssm = self._checked(state, x_t)
@@ -157,7 +159,7 @@ class Mamba2(Mixer):
                 f"rate={rate}: Mamba2 has no sampling interval, its steps come from the input; give 1"
             )
         channels = self.d_inner + 2 * self.ngroups * self.d_state
-        return self.in_proj(x).split([self.d_inner, channels, self.nheads], -1)
+        return project(self.in_proj, x).split([self.d_inner, channels, self.nheads], -1)
 
     def _parts(self, xBC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x by heads, B and C by groups."""

@@ -5,11 +5,11 @@ from types import MappingProxyType
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
 from longwave.layers.padding import real_positions
+from longwave.ops import gated_norm
 from longwave.shapes import Float, Int, Tensor
 
 
@@ -81,8 +81,8 @@ class GatedRMSNorm(nn.Module):
     Source: Dao and Gu, 2024, Transformers are SSMs, arXiv:2405.21060, §7.1; Zhang and Sennrich, 2019, arXiv:1910.07467.
 
     Example:
-        >>> GatedRMSNorm(4)(torch.ones(1, 4), torch.ones(1, 4))
-        tensor([[1.0000, 1.0000, 1.0000, 1.0000]], grad_fn=<MulBackward0>)
+        >>> GatedRMSNorm(4)(torch.ones(1, 4), torch.ones(1, 4)).detach()
+        tensor([[1.0000, 1.0000, 1.0000, 1.0000]])
     """
 
     def __init__(
@@ -95,11 +95,5 @@ class GatedRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "*sizes dim"], z: Float[Tensor, "*sizes dim"]) -> Float[Tensor, "*sizes dim"]:
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        u, gate = x.to(dtype), F.silu(z.to(dtype))
-        y = self._normalise(u) * gate if self.norm_before_gate else self._normalise(u * gate)
-        return y.to(x.dtype)
-
-    def _normalise(self, u: Tensor) -> Tensor:
-        groups = F.rms_norm(u.unflatten(-1, (-1, self.group_size)), (self.group_size,), eps=self.eps)
-        return groups.flatten(-2) * self.weight.to(u.dtype)
+        options = {"group_size": self.group_size, "norm_before_gate": self.norm_before_gate, "eps": self.eps}
+        return gated_norm(x, z, self.weight, **options).y

@@ -39,9 +39,8 @@ class Readout(nn.Module):
 
     def forward(self, y: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         linear = self.linear
-        # Autocast chooses the dtype of torch's functions, not of ours; and an exported step runs where ours are not.
-        torchs = torch.is_autocast_enabled(y.device.type) or (y.ndim == 2 and torch.compiler.is_exporting())
-        if linear is not None and self.output == "glu" and not torchs:
+        # Autocast chooses the dtype of torch's functions, not of ours.
+        if linear is not None and self.output == "glu" and not torch.is_autocast_enabled(y.device.type):
             dropping = self.dropout.active
             x = self.dropout(F.gelu(y)) if dropping else y
             return gated_linear(x, linear.weight, linear.bias, gelu=not dropping).y

@@ -10,7 +10,9 @@ from longwave.ops.cauchy._api import Cauchy, cauchy
 from longwave.ops.dense_step._api import DenseStep, dense_step
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
+from longwave.ops.gated_norm._api import GatedNorm, gated_norm
 from longwave.ops.krylov._api import Krylov, krylov
+from longwave.ops.linear._api import Linear, linear
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
 from longwave.ops.long_conv._api import LongConv, long_conv
 from longwave.ops.selective_scan._api import SelectiveScan, selective_scan
@@ -29,7 +31,9 @@ __all__ = [
     "DenseStep",
     "DiagonalSSM",
     "GatedLinear",
+    "GatedNorm",
     "Krylov",
+    "Linear",
     "LinearScan",
     "LongConv",
     "SelectiveScan",
@@ -42,7 +46,9 @@ __all__ = [
     "diagonal_ssm",
     "explain",
     "gated_linear",
+    "gated_norm",
     "krylov",
+    "linear",
     "linear_scan",
     "long_conv",
     "selective_scan",

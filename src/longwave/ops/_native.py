@@ -61,6 +61,12 @@ def refuses(*args: object) -> str | None:
     return None
 
 
+def refuses_exported(*args: object) -> str | None:
+    """As `refuses`, of an operation whose reference is a few of torch's own: a program that is exported takes these, and
+    then runs where longwave is not."""
+    return "a program is being exported" if torch.compiler.is_exporting() else refuses(*args)
+
+
 def unrecorded(*tensors: torch.Tensor | None) -> bool:
     """Whether only the kernel takes part in a call: no gradients, no compiler, no tensor that stands for another.
 

@@ -84,6 +84,15 @@ def make_inputs(
             "weight": normal(2 * modes, dim, kind=False),
             "bias": normal(2 * modes, kind=False),
         }
+    elif op == "linear":
+        tensors = {
+            "x": normal(batch, time, dim, kind=False),
+            "weight": normal(modes, dim, kind=False),
+            "bias": normal(modes, kind=False),
+        }
+    elif op == "gated_norm":
+        tensors = {name: normal(batch, time, groups * dim, kind=False) for name in ("x", "z")}
+        tensors["weight"] = normal(groups * dim, kind=False)
     elif op == "cauchy":  # `time` nodes, poles left of the axis on which they lie
         tensors = {
             "v": normal(dim, batch, modes, kind=True),

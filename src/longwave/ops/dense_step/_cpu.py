@@ -19,7 +19,7 @@ def refuses(x: Tensor, *rest: Tensor) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
-    return _native.refuses(x, *rest)
+    return _native.refuses_exported(x, *rest)
 
 
 def run(x: Tensor, u: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:

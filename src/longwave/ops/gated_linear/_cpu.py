@@ -25,7 +25,7 @@ def refuses(x: Tensor, *rest: Tensor | bool | None) -> str | None:
     rows = x.shape[:-1].numel()
     if FEW < rows < MANY:
         return f"below {MANY} rows, packing the weight costs more than it saves, and x has {rows}"
-    return _native.refuses(x, *rest)
+    return _native.refuses_exported(x, *rest)
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
