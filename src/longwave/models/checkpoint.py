@@ -144,14 +144,25 @@ def restore(
     ]
     if faults:
         raise CheckpointError(f"{where} does not fit {CONFIG} beside it: {and_more(faults)}")
+    owned: set[int] = set()
     for name in expected:
-        new = tensors.pop(name).read()
-        if dtype is not None and new.is_floating_point():
-            new = new.to(dtype(name, new.dtype))
+        stored = tensors.pop(name)
+        converts = dtype is not None and stored.like.is_floating_point()
+        new = _alone(stored.read(dtype(name, stored.like.dtype) if converts else stored.like.dtype), owned)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
         old = getattr(module, leaf)
         setattr(module, leaf, nn.Parameter(new, old.requires_grad) if leaf in module._parameters else new)
+
+
+def _alone(tensor: Tensor, owned: set[int]) -> Tensor:
+    """A tensor that has all of its storage, and that no other has: a copy, if it must be."""
+    tensor = tensor.contiguous()
+    storage = tensor.untyped_storage()
+    if storage.nbytes() != tensor.nbytes or storage.data_ptr() in owned:
+        return tensor.clone()
+    owned.add(storage.data_ptr())
+    return tensor
 
 
 def plain_tensors(model: nn.Module) -> dict[str, Tensor]:

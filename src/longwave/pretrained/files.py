@@ -35,11 +35,12 @@ _DTYPES = {
 
 
 class Stored(NamedTuple):
-    """A tensor in a file: its name there, its shape and dtype on the meta device, and what reads it into memory."""
+    """A tensor in a file: its name there, its shape and dtype on the meta device, and what reads it in a dtype; those of
+    a .bin file may share memory."""
 
     name: str
     like: Tensor
-    read: Callable[[], Tensor]
+    read: Callable[[torch.dtype], Tensor]
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:
@@ -138,10 +139,10 @@ def _plain(file: Path) -> dict[str, Stored]:
     }
 
 
-def _read_one(file: Path, name: str) -> Tensor:
-    """One tensor, in memory of its own: the mapping of the file, whose pages count as ours, ends with this call."""
+def _read_one(file: Path, name: str, dtype: torch.dtype) -> Tensor:
+    """One tensor: the mapping of the file, whose pages count as ours, ends with this call."""
     with safetensors.safe_open(file, framework="pt") as opened:
-        return opened.get_tensor(name).clone()
+        return opened.get_tensor(name).to(dtype, copy=True)
 
 
 def _pickled(file: Path) -> dict[str, Stored]:
@@ -155,7 +156,7 @@ def _pickled(file: Path) -> dict[str, Stored]:
     tensors = found if isinstance(found, dict) else {}
     if not tensors or not all(isinstance(n, str) and _is_dense(tensor) for n, tensor in tensors.items()):
         raise CheckpointError(f"{file} is no dictionary of dense tensors by name: it is not a model's")
-    return {name: Stored(name, tensor.to("meta"), tensor.clone) for name, tensor in tensors.items()}
+    return {name: Stored(name, tensor.to("meta"), tensor.to) for name, tensor in tensors.items()}
 
 
 def _is_dense(value: object) -> bool:

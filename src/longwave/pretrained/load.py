@@ -140,7 +140,9 @@ def _renamed(tensors: Mapping[str, Stored], keys: KeyMap, folder: Path) -> dict[
 def _untie(tensors: dict[str, Stored], folder: Path) -> None:
     """Drop a head that repeats the embedding, as files of tied models may have it."""
     head, embedding = tensors.pop("head.weight", None), tensors.get("embedding.weight")
-    if head is not None and embedding is not None and not torch.equal(head.read(), embedding.read()):
+    if head is None or embedding is None:
+        return
+    if not torch.equal(head.read(head.like.dtype), embedding.read(embedding.like.dtype)):
         raise CheckpointError(
             f"{folder}: {head.name} differs from {embedding.name}, but {CONFIG} says that they are tied"
         )
