@@ -130,6 +130,8 @@ VARIANTS = {
     "a list for a size": ("mamba2", {"expand": [2]}, "config.json"),
     "no size": ("mamba", {"hidden_size": None}, "d_model is None instead of int"),
     "another size": ("mamba", {"hidden_size": 48}, r"embeddings.weight has floats of shape \(61, 32\)"),
+    "sizes beyond all bounds": ("mamba", {"hidden_size": 2**40, "vocab_size": 2**40}, "config.json"),
+    "many columns": ("mamba", {"state_size": 10**9}, r"mixer.A_log has floats of shape \(64, 16\)"),
     "too many layers": ("mamba", {"num_hidden_layers": 10**9}, "too few for 1000000000 layers"),
     "more layers": ("mamba", {"num_hidden_layers": 3}, "backbone.layers.2.mixer.A_log is missing"),
     "fewer layers": ("mamba", {"num_hidden_layers": 1}, r"backbone.layers.1.mixer.A_log is unknown"),

@@ -129,7 +129,7 @@ class LanguageModel(Model[LanguageModelConfig]):
         sampling: Sampling = GREEDY,
         stop: Sequence[int] | None = None,
     ) -> Int[Tensor, "batch new"]:
-        """Continue prompts; :py:func:`longwave.models.generate.stream` says how, and gives the tokens one by one.
+        """Continue prompts, as :py:func:`longwave.models.generate.stream` says, which gives the tokens one by one.
 
         Args:
             prompt, lengths, padding, max_new_tokens, sampling: as there.
@@ -247,8 +247,8 @@ class LanguageModel(Model[LanguageModelConfig]):
         try:
             with torch.device("meta"):
                 model = cls(config)
-        except ConfigError as error:
-            raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+        except (ConfigError, RuntimeError, OverflowError) as error:  # sizes that no tensor can have
+            raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from error
         wide = set(model.slow_parameters())
 
         def converted(name: str, stored: torch.dtype) -> torch.dtype:

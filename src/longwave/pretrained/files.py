@@ -35,8 +35,8 @@ _DTYPES = {
 
 
 class Stored(NamedTuple):
-    """A tensor in a file: its name there, its shape and dtype on the meta device, and what reads it in a dtype; those of
-    a .bin file may share memory."""
+    """A tensor in a file: its name there, its shape and dtype on the meta device, and what reads it in a dtype; what is
+    read of a .bin file may share memory."""
 
     name: str
     like: Tensor
