@@ -114,13 +114,18 @@ def read_config(folder: Folder) -> tuple[str, Any]:
     return str(header["model"]), config
 
 
+def _as_stored(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor as its file has it."""
+    return dtype
+
+
 def restore(
     model: nn.Module,
     tensors: dict[str, Stored],
     where: Path,
     *,
     spell: Callable[[str], str] = str,
-    dtype: Callable[[str, torch.dtype], torch.dtype] | None = None,
+    dtype: Callable[[str, torch.dtype], torch.dtype] = _as_stored,
 ) -> None:
     """Read tensors into a model, if they are exactly those that it has, one after the other.
 
@@ -129,7 +134,7 @@ def restore(
         tensors: by the model's names; emptied, so that none is there twice.
         where: what they come from, for messages.
         spell: the model's name of a tensor -> the name that it should have there.
-        dtype: name and dtype of a floating-point tensor -> the dtype to have it in; None: as it is.
+        dtype: name and dtype of a floating-point tensor -> the dtype to have it in.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or misshapen.
@@ -147,8 +152,8 @@ def restore(
     owned: set[int] = set()
     for name in expected:
         stored = tensors.pop(name)
-        converts = dtype is not None and stored.like.is_floating_point()
-        new = _alone(stored.read(dtype(name, stored.like.dtype) if converts else stored.like.dtype), owned)
+        kind = stored.like.dtype
+        new = _alone(stored.read(dtype(name, kind) if kind.is_floating_point else kind), owned)
         owner, _, leaf = name.rpartition(".")
         module = model.get_submodule(owner)
         old = getattr(module, leaf)
