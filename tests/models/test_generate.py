@@ -109,8 +109,12 @@ def test_tokens_come_as_often_as_their_probability_says(draw: str) -> None:
         assert abs(found[token] - share) <= 4 * (share * (1 - share) / 4000) ** 0.5  # four standard deviations
 
 
-def test_impossible_tokens_are_never_drawn() -> None:
-    assert frequencies([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf], Sampling(), 500)[::2] == [0, 0, 0]
+def test_impossible_tokens_are_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = [-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]
+    assert frequencies(logits, Sampling(), 500)[::2] == [0, 0, 0]
+    for number, token in ((0.0, 1), (1 - 2**-53, 3)):  # the smallest that a source gives, and the largest
+        monkeypatch.setattr(torch, "rand", lambda *size, number=number, **options: torch.full(size, number).double())
+        assert frequencies(logits, Sampling(), 5)[token] == 1
 
 
 def test_a_row_ends_with_its_stop_token() -> None:
