@@ -88,6 +88,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.ssd
 	$(BIN)/python -m benchmarks.wkv
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.import_time
 
 docs: .venv/.docs $(MATHJAX)

@@ -34,7 +34,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|jaxtyping|numpy|scipy|matplotlib|collections|pathlib|os|abc|typing)\..*"),
     (r"py:.*", r"(Bool|Complex|Float|Inexact|Int|Tensor|RuntimeWarning|dict\[str)"),
-    (r"py:.*", r"longwave\.models\.base\.(Config|Model)|Settings"),  # type variables, and an alias
+    (r"py:.*", r"longwave\.models\.(base|model)\.(Config|Self)|Settings"),  # type variables, and an alias
 ]
 
 smartquotes_action = "D"  # dashes alone: the prime of x' is no quotation mark

@@ -16,7 +16,19 @@ from sphinx.util import logging
 
 PACKAGES = tuple(
     f"longwave.{name}"
-    for name in ("errors", "math", "ops", "layers", "models", "data", "train", "recipes", "plots", "testing")
+    for name in (
+        "errors",
+        "math",
+        "ops",
+        "layers",
+        "pretrained",
+        "models",
+        "data",
+        "train",
+        "recipes",
+        "plots",
+        "testing",
+    )
 )
 
 LABEL = re.compile(r"(Numerics|Source|Not to be confused with):\s*(.*)")

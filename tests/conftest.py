@@ -10,7 +10,17 @@ import torch
 
 # Before longwave is imported: annotations of the named modules are checked at every call. Implementation files are not.
 _OPS = (path.parent.name for path in Path(__file__).parents[1].glob("src/longwave/ops/*/_api.py"))
-_CHECKED = ("math", "layers", "models", "data", "train", "plots", "recipes", *(f"ops.{op}._api" for op in _OPS))
+_CHECKED = (
+    "math",
+    "layers",
+    "pretrained",
+    "models",
+    "data",
+    "train",
+    "plots",
+    "recipes",
+    *(f"ops.{op}._api" for op in _OPS),
+)
 jaxtyping.install_import_hook([f"longwave.{module}" for module in _CHECKED], "beartype.beartype")
 
 from longwave.ops import _native  # noqa: E402  (the hook must come first)

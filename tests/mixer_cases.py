@@ -121,6 +121,7 @@ MIXER_CASES = (
         rate=False,
         projected=True,
     ),
+    MixerCase("Mamba-normed", "Mamba", {"d_state": 3, "norm_eps": 1e-6}, rate=False, projected=True),
     MixerCase(
         "RWKV",
         "RWKV",

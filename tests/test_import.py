@@ -17,13 +17,15 @@ OPTIONAL = (
     "pandas",
     "scipy",
     "transformers",
+    "huggingface_hub",
+    "tokenizers",
     "jsonargparse",
     "rich",
     "yaml",
 )
 
 
-@pytest.mark.parametrize("code", ("import longwave", "from longwave import S4D, Classifier; S4D(4)"))
+@pytest.mark.parametrize("code", ("import longwave", "from longwave import S4D, Classifier, LanguageModel; S4D(4)"))
 def test_no_optional_package_is_imported(code: str) -> None:
     listed = f"{code}; import sys; print(*(m for m in {OPTIONAL} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True)

@@ -30,6 +30,7 @@ _PUBLIC = {
     "Block": "layers",
     "Backbone": "models",
     "Classifier": "models",
+    "LanguageModel": "models",
     "Regressor": "models",
     "SequenceModel": "models",
     "load": "models",
@@ -38,6 +39,7 @@ _PUBLIC = {
     "math": "",
     "layers": "",
     "models": "",
+    "pretrained": "",
     "plots": "",
     "data": "",
     "train": "",
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
         RetNet,
     )
     from longwave.math import StateSpace
-    from longwave.models import Backbone, Classifier, Regressor, SequenceModel, load
+    from longwave.models import Backbone, Classifier, LanguageModel, Regressor, SequenceModel, load
 
 
 def __getattr__(name: str) -> Any:

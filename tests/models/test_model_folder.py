@@ -77,9 +77,32 @@ def test_a_folder_of_format_1_is_read(tmp_path: Path) -> None:
     assert torch.equal(loaded.eval()(x), saved(x))
 
 
+def test_a_folder_of_format_2_is_read(tmp_path: Path) -> None:
+    saved = model()
+    saved.save(tmp_path)
+
+    def as_before(header: dict) -> None:
+        header["format"] = 2
+        for name in ("feedforward_options", "norm_eps", "residual_in_float32"):
+            del header["config"]["backbone"][name]
+
+    edit_config(as_before)(tmp_path)
+    assert load(tmp_path).config == saved.config
+
+
 def test_every_option_of_a_backbone_survives(tmp_path: Path) -> None:
     backbone = BackboneConfig(
-        6, 1, "LRU", {"d_state": 3, "r_min": 0.5, "output": None}, "rms", False, 0.25, "glu", True
+        6,
+        1,
+        "LRU",
+        {"d_state": 3, "r_min": 0.5, "output": None},
+        "rms",
+        False,
+        0.25,
+        "glu",
+        True,
+        {"d_hidden": 5},
+        1e-3,
     )
     assert load(model(backbone).save(tmp_path)).config.backbone == backbone
 
@@ -136,8 +159,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "half the weights": (truncate("model.safetensors"), r"model.safetensors is damaged"),
     "no weights in it": (lambda folder: (folder / "model.safetensors").write_bytes(b""), r"is damaged"),
     "binary config": (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), r"is not valid JSON"),
-    "other JSON": (lambda folder: (folder / "config.json").write_text("[1]"), r"lacks format, model or config"),
-    "newer format": (edit_config(lambda c: c.update(format=3)), r"has format 3, .*reads formats 1 and 2"),
+    "other JSON": (lambda folder: (folder / "config.json").write_text("[1]"), r"holds a list instead of an object"),
+    "other object": (edit_config(lambda c: c.pop("model")), r"lacks format, model or config"),
+    "newer format": (edit_config(lambda c: c.update(format=4)), r"has format 4, .*reads formats 1 to 3"),
+    "no format": (edit_config(lambda c: c.update(format=None)), r"has format None"),
     "unknown model": (edit_config(lambda c: c.update(model="Clasifier")), r"did you mean 'Classifier'"),
     "unknown mixer": (edit_config(lambda c: c["config"]["backbone"].update(mixer="LRUU")), r"did you mean 'LRU'"),
     "unknown option": (

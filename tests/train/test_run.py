@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from longwave.errors import ConfigError, RunError
-from longwave.models.checkpoint import write_whole
+from longwave.pretrained.files import write_whole
 from longwave.train import OptimConfig, Run
 
 

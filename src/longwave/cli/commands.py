@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "recipes": "list the recipes",
         "evaluate": "measure the model of a run folder",
         "predict": "write what a trained model says of sequences in a file, as CSV",
+        "generate": "continue a text with a language model, of a folder or of the Hugging Face hub",
         "plot": "draw the kernels, the spectrum or the learning curves of a run, or what a HiPPO memory holds",
         "results": "tabulate finished runs as Markdown",
         "demo": "train S4D on sequential MNIST and stream it, beside a random A, with pictures (about 6 minutes)",

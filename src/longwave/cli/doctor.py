@@ -19,7 +19,12 @@ from longwave.testing import make_inputs
 __all__ = ["doctor", "run"]
 
 TOLERANCE = 1e-5  # max|a − b| / max|b| in single precision: the claim that every view of a model makes
-EXTRAS = {"train": ("lightning", "torchmetrics", "tensorboard"), "plot": ("matplotlib",), "demo": ("mlxtend",)}
+EXTRAS = {
+    "train": ("lightning", "torchmetrics", "tensorboard"),
+    "plot": ("matplotlib",),
+    "hub": ("huggingface_hub", "tokenizers"),
+    "demo": ("mlxtend",),
+}
 
 
 def run(words: list[str]) -> None:

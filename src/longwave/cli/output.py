@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longwave.errors import RunError
-from longwave.models.checkpoint import write_whole
+from longwave.pretrained.files import write_whole
 
 if TYPE_CHECKING:
     from longwave.plots import Figure

@@ -43,4 +43,7 @@ def model_of(folder: Path) -> Head[Any]:
         raise RunError(
             f"{folder} has no model/: its training has not ended; go on with longwave train ... --run {folder}"
         )
-    return load(model).eval()
+    found = load(model)
+    if not isinstance(found, Head):
+        raise RunError(f"{model} holds a {type(found).__name__}, which no recipe trains; see longwave generate")
+    return found.eval()

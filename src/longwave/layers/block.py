@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.errors import ConfigError
-from longwave.layers.base import Mixer, State
+from longwave.layers.base import Mixer, State, real_dtype
 from longwave.layers.dropout import TiedDropout
 from longwave.layers.feedforward import FeedForward
 from longwave.layers.norms import NORMS, Norm, normalise
@@ -19,9 +19,9 @@ from longwave.layers.padding import reverse
 from longwave.layers.rwkv import RWKVChannelMix
 from longwave.shapes import Tensor
 
-# name -> constructor from d_model
-FEEDFORWARDS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
-    {"mlp": partial(FeedForward, kind="mlp"), "glu": partial(FeedForward, kind="glu"), "rwkv": RWKVChannelMix}
+# name -> constructor from d_model and options
+FEEDFORWARDS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+    {**{kind: partial(FeedForward, kind=kind) for kind in ("mlp", "glu", "swiglu")}, "rwkv": RWKVChannelMix}
 )
 
 
@@ -45,12 +45,14 @@ class Block(Mixer):
         norm: ``"layer"``, ``"rms"`` or ``"batch"``.
         prenorm: normalise before each branch instead of after each sum.
         dropout: probability that a channel of a branch is zeroed, one mask for the whole sequence.
-        feedforward: None, ``"mlp"``, ``"glu"`` or ``"rwkv"``; or a mixer in that place. The last two have a state of
-            their own, and that of the block is then a `BlockState`.
+        feedforward: None, ``"mlp"``, ``"glu"``, ``"swiglu"`` or ``"rwkv"``; or a module in that place. One that is a
+            `Mixer`, as RWKV's, has a state of its own, and that of the block is then a `BlockState`.
         backward: the mixer for the reversed sequence, of the same width.
+        norm_eps: ε of the norms.
+        residual_in_float32: x and the sums are float32 where the parameters have 16 bits; for ``prenorm``.
 
     Raises:
-        ConfigError: an option is unknown, or the widths of the mixers differ.
+        ConfigError: an option is unknown, the widths of the mixers differ, or there is no residual stream to widen.
         UnsupportedError: ``step`` in training mode with dropout or batch norm.
 
     Example:
@@ -66,10 +68,14 @@ class Block(Mixer):
         norm: str = "layer",
         prenorm: bool = True,
         dropout: float = 0.0,
-        feedforward: str | Mixer | None = None,
+        feedforward: str | nn.Module | None = None,
         backward: Mixer | None = None,
+        norm_eps: float = 1e-5,
+        residual_in_float32: bool = False,
     ) -> None:
         super().__init__(mixer.d_model)
+        if residual_in_float32 and not prenorm:
+            raise ConfigError("residual_in_float32 needs prenorm: without it the norm's output takes the sum's place")
         for name, other in (("backward", backward), ("feedforward", feedforward)):
             if isinstance(other, Mixer) and other.d_model != mixer.d_model:
                 raise ConfigError(f"{name} has d_model={other.d_model} but mixer has d_model={mixer.d_model}")
@@ -78,10 +84,11 @@ class Block(Mixer):
         self.backward_mixer = backward
         self.causal = mixer.causal and backward is None and getattr(feedforward, "causal", True)
         self.prenorm = prenorm
-        self.norm = make_norm(self.d_model)
+        self.residual_in_float32 = residual_in_float32
+        self.norm = make_norm(self.d_model, norm_eps)
         self.dropout = TiedDropout(dropout)
         self.feedforward = _network(feedforward, self.d_model)
-        self.feedforward_norm = None if feedforward is None else make_norm(self.d_model)
+        self.feedforward_norm = None if feedforward is None else make_norm(self.d_model, norm_eps)
 
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
@@ -122,6 +129,10 @@ class Block(Mixer):
         x_t, network_after = self._feed_forward(x_t, None, lambda net, z: net.step(z, of_network, rate=rate))
         return x_t, after if network_after is None else BlockState(after, network_after)
 
+    def _reference(self) -> Tensor:
+        like = self.mixer._reference()
+        return like.new_empty(0, dtype=real_dtype(like.dtype)) if self.residual_in_float32 else like
+
     def _both_ways(self, z: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
         """The sum of the two mixers, each in its own direction."""
         assert self.backward_mixer is not None
@@ -148,7 +159,10 @@ class Block(Mixer):
 
     def _before(self, norm: Norm, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The input of a branch."""
-        return normalise(norm, x, lengths) if self.prenorm else x
+        if not self.prenorm:
+            return x
+        z = normalise(norm, x, lengths)
+        return z.to(self.mixer._reference().dtype) if self.residual_in_float32 else z
 
     def _after(self, norm: Norm, x: Tensor, y: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The sum of x and the branch's output y."""
@@ -156,7 +170,7 @@ class Block(Mixer):
         return x if self.prenorm else normalise(norm, x, lengths)
 
 
-def _network(feedforward: str | Mixer | None, d_model: int) -> nn.Module | None:
+def _network(feedforward: str | nn.Module | None, d_model: int) -> nn.Module | None:
     """The feed-forward network of that name, or the one given."""
     if not isinstance(feedforward, str):
         return feedforward

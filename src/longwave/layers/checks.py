@@ -41,14 +41,20 @@ def check_input(x: Tensor, axes: tuple[str, ...], width: int, like: Tensor) -> N
 def check_sequence(x: Tensor, width: int, like: Tensor, lengths: Tensor | None, reset: Tensor | None) -> None:
     """The input must be (batch, time, width), and ``lengths`` and ``reset`` must fit it."""
     check_input(x, ("batch", "time"), width, like)
-    batch, time = x.shape[:2]
-    if lengths is not None:
-        _check_companion("lengths", lengths, (batch,), _INTEGERS, x)
-        # While compiling the values are not known yet; the eager call has this check.
-        if not torch.compiler.is_compiling() and bool(((lengths < 0) | (lengths > time)).any()):
-            raise ShapeError(f"lengths must lie between 0 and the {time} positions of x, got {lengths.tolist()}")
+    check_lengths(lengths, x)
     if reset is not None:
-        _check_companion("reset", reset, (batch, time), (torch.bool,), x)
+        _check_companion("reset", reset, tuple(x.shape[:2]), (torch.bool,), x)
+
+
+def check_lengths(lengths: Tensor | None, x: Tensor) -> None:
+    """The lengths of the rows of x (batch, time, …), if they are given, must lie within it."""
+    if lengths is None:
+        return
+    batch, time = x.shape[:2]
+    _check_companion("lengths", lengths, (batch,), _INTEGERS, x)
+    # While compiling the values are not known yet; the eager call has this check.
+    if not torch.compiler.is_compiling() and bool(((lengths < 0) | (lengths > time)).any()):
+        raise ShapeError(f"lengths must lie between 0 and the {time} positions of x, got {lengths.tolist()}")
 
 
 def check_state(state: Tensor, shape: tuple[int, ...], dtype: torch.dtype, x: Tensor) -> None:

@@ -87,9 +87,10 @@ class LMUCell(Mixer):
         self.e_x, self.e_h = _lecun_uniform(memories, d_model), _lecun_uniform(memories, d_model)
         self.e_m = nn.Parameter(torch.zeros(memories, read))
         # Plain attributes: a buffer would be rounded by .float(), and with it what .double() needs.
-        A, B = lmu(d_state)
-        A, B = dense_zoh(torch.tensor(1 / theta, dtype=A.dtype), A, B[:, None])
-        self._memory = A.clone(), B.clone()  # they are parts of one matrix, and torch.export saves whole ones
+        with torch.device("cpu"):  # also where a model is made without its parameters, to be read from a file
+            A, B = lmu(d_state)
+            A, B = dense_zoh(torch.tensor(1 / theta, dtype=A.dtype), A, B[:, None])
+            self._memory = A.clone(), B.clone()  # they are parts of one matrix, and torch.export saves whole ones
         self._cache = SystemCache()
 
     def initial_state(

@@ -48,6 +48,8 @@ class Mamba(Mixer):
         dt_init_floor: no initial dt is below it.
         conv_bias: whether the convolution has a bias.
         bias: whether in_proj and out_proj have one.
+        norm_eps: ε of a norm over δ, B and C before they are used, root-mean-square and without weights, as in
+            Falcon-Mamba; None: no norm.
 
     Raises:
         ConfigError: an option is unknown or out of its range.
@@ -58,7 +60,7 @@ class Mamba(Mixer):
 
     Source: Gu and Dao, 2023, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv:2312.00752, §3 and
         algorithm 2; names of parameters and initialisation as published with it, so that state dicts are
-        interchangeable.
+        interchangeable. The norms: Zuo et al., 2024, Falcon Mamba, arXiv:2410.05355.
 
     Not to be confused with `Block`, which adds norm and residual around a mixer; the "Mamba block" of the paper is this
         mixer.
@@ -86,12 +88,14 @@ class Mamba(Mixer):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__(d_model)
         for name, size in (("d_state", d_state), ("d_conv", d_conv), ("expand", expand)):
             check_positive(name, size)
         self.d_state, self.d_inner = d_state, expand * d_model
         self.dt_rank = _rank(dt_rank, d_model)
+        self.norm_eps = norm_eps
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias)
         self.conv1d = nn.Conv1d(self.d_inner, self.d_inner, d_conv, groups=self.d_inner, bias=conv_bias)
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
@@ -164,6 +168,9 @@ class Mamba(Mixer):
             y = torch.addcmul((h @ C[..., None])[..., 0], self.D.to(h.dtype), wide) * F.silu(z)
         return self.out_proj(y.to(u.dtype)).to(x_t.dtype), MambaState(seen[..., 1:], h)
 
+    def _reference(self) -> Tensor:
+        return self.in_proj.weight  # checkpoints in 16 bits have A and D in 32
+
     def _convolve(self, seen: Tensor) -> Tensor:
         """The convolution's output where it sees these inputs, (batch, dim, width)."""
         u = (seen * self.conv1d.weight[:, 0]).sum(-1)
@@ -171,7 +178,10 @@ class Mamba(Mixer):
 
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """dt before bias and softplus, B and C."""
-        delta, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], -1)
+        parts = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], -1)
+        if self.norm_eps is not None:
+            parts = [F.rms_norm(part, part.shape[-1:], eps=self.norm_eps) for part in parts]
+        delta, B, C = parts
         return F.linear(delta, self.dt_proj.weight), B, C
 
     def _A(self) -> Tensor:

@@ -50,6 +50,7 @@ class Mamba2(Mixer):
         bias: whether in_proj and out_proj have one.
         conv_bias: whether the convolution has one.
         chunk_size: most positions of one masked product; it changes nothing but rounding and speed.
+        norm_eps: ε of the norm.
 
     Raises:
         ConfigError: an option is out of its range, or sizes do not divide one another.
@@ -87,6 +88,7 @@ class Mamba2(Mixer):
         bias: bool = False,
         conv_bias: bool = True,
         chunk_size: int = 256,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(d_model)
         sizes = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "ngroups": ngroups, "chunk_size": chunk_size}
@@ -106,7 +108,8 @@ class Mamba2(Mixer):
         self.A_log = nn.Parameter(_A_log(self.nheads, *A_init_range))
         self.D = nn.Parameter(torch.ones(self.d_inner if D_has_hdim else self.nheads))
         group = self.d_inner // ngroups
-        self.norm = GatedRMSNorm(self.d_inner, group, norm_before_gate=norm_before_gate) if rmsnorm else None
+        norm = GatedRMSNorm(self.d_inner, group, norm_before_gate=norm_before_gate, eps=norm_eps)
+        self.norm = norm if rmsnorm else None
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
 
     def initial_state(
@@ -151,6 +154,9 @@ class Mamba2(Mixer):
             y = torch.addcmul((h @ C[..., None])[..., 0], D.view(self.nheads, -1), u)
             y = self._gated(y.to(x_t.dtype), z)
         return self.out_proj(y).to(x_t.dtype), Mamba2State(window[..., 1:], h)
+
+    def _reference(self) -> Tensor:
+        return self.in_proj.weight  # checkpoints in 16 bits have A, D and the bias of Δ in 32
 
     def _projections(self, x: Tensor, rate: float) -> tuple[Tensor, ...]:
         """z, (x, B, C) before the convolution, and dt."""

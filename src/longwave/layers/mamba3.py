@@ -179,6 +179,9 @@ class Mamba3(Mixer):
             S = S + self._outer(now[..., None] * v, k)
         return self.out_proj(y).to(x.dtype), Mamba3State(theta, S, k, v)
 
+    def _reference(self) -> Tensor:
+        return self.in_proj.weight  # checkpoints in 16 bits have the other parameters in 32
+
     def _scan(
         self, drive: _Drive, now: Tensor, k: Tensor, q: Tensor, before: Mamba3State, real: Tensor, begins: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -49,9 +49,9 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
 Norm = nn.LayerNorm | nn.RMSNorm | MaskedBatchNorm
 
-# name -> constructor from d_model
-NORMS: Mapping[str, Callable[[int], Norm]] = MappingProxyType(
-    {"layer": nn.LayerNorm, "rms": lambda d_model: nn.RMSNorm(d_model, eps=1e-5), "batch": MaskedBatchNorm}
+# name -> constructor from d_model and ε
+NORMS: Mapping[str, Callable[[int, float], Norm]] = MappingProxyType(
+    {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "batch": MaskedBatchNorm}
 )
 
 

@@ -91,6 +91,9 @@ class RWKV(Mixer):
             _orthogonal(self.value)
             _zero(self.key, self.receptance, self.output)
 
+    def _reference(self) -> Tensor:
+        return self.key.weight  # checkpoints in 16 bits have w and u in 32
+
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> RWKVState:

@@ -1,8 +1,9 @@
 """Whole models: a backbone of mixers between an encoder and a head, and how they are saved."""
 
 from longwave.models.backbone import Backbone, BackboneConfig
-from longwave.models.base import DataConfig, Head, HeadConfig, HeadState, PooledHead
+from longwave.models.base import DataConfig, Head, HeadConfig, PooledHead
 from longwave.models.build import MODELS, load
+from longwave.models.generate import Sampling
 from longwave.models.heads import (
     Classifier,
     ClassifierConfig,
@@ -11,6 +12,8 @@ from longwave.models.heads import (
     SequenceModel,
     SequenceModelConfig,
 )
+from longwave.models.language import LanguageModel, LanguageModelConfig
+from longwave.models.model import Model, ModelConfig, ModelState
 
 __all__ = [
     "MODELS",
@@ -21,10 +24,15 @@ __all__ = [
     "DataConfig",
     "Head",
     "HeadConfig",
-    "HeadState",
+    "LanguageModel",
+    "LanguageModelConfig",
+    "Model",
+    "ModelConfig",
+    "ModelState",
     "PooledHead",
     "Regressor",
     "RegressorConfig",
+    "Sampling",
     "SequenceModel",
     "SequenceModelConfig",
     "load",

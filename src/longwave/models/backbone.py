@@ -1,19 +1,23 @@
 """The backbone: a stack of residual blocks, described by a configuration that can be written to disk."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import nn
 
 from longwave.errors import ConfigError, ShapeError
-from longwave.layers import MIXERS, Block, Mixer, RWKVChannelMix
-from longwave.layers.base import LTIMixer, State
+from longwave.layers import MIXERS, Block, Mixer
+from longwave.layers.base import LTIMixer, State, real_dtype
+from longwave.layers.block import FEEDFORWARDS
 from longwave.layers.checks import check_positive
 from longwave.layers.norms import NORMS, normalise
 from longwave.layers.options import choose
 from longwave.shapes import Tensor
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,11 @@ class BackboneConfig:
         norm: ``"layer"``, ``"rms"`` or ``"batch"``.
         prenorm: normalise before each branch, and once more at the end; otherwise after each sum.
         dropout: probability that a channel is zeroed, in every branch.
-        feedforward: None, ``"mlp"``, ``"glu"`` or ``"rwkv"``.
+        feedforward: None, ``"mlp"``, ``"glu"``, ``"swiglu"`` or ``"rwkv"``.
         bidirectional: give every block a second mixer that runs backwards; such a model does not stream.
+        feedforward_options: options of the feed-forward network, such as ``{"d_hidden": 256}``.
+        norm_eps: ε of the norms.
+        residual_in_float32: keep what the blocks add up in float32 where the parameters have 16 bits; for ``prenorm``.
     """
 
     d_model: int = 64
@@ -41,6 +48,9 @@ class BackboneConfig:
     dropout: float = 0.0
     feedforward: str | None = None
     bidirectional: bool = False
+    feedforward_options: dict[str, Any] = field(default_factory=dict)
+    norm_eps: float = 1e-5
+    residual_in_float32: bool = False
 
 
 @final
@@ -63,7 +73,7 @@ class Backbone(Mixer):
         check_positive("n_layers", config.n_layers)
         self.config = config
         self.blocks = nn.ModuleList(_block(config, i) for i in range(config.n_layers))
-        self.norm = choose("norm", config.norm, NORMS)(config.d_model) if config.prenorm else None
+        self.norm = choose("norm", config.norm, NORMS)(config.d_model, config.norm_eps) if config.prenorm else None
         self.causal = not config.bidirectional
 
     def initial_state(
@@ -79,25 +89,33 @@ class Backbone(Mixer):
         return {name: module for name, module in self.named_modules() if isinstance(module, LTIMixer)}
 
     def _map(self, x: Tensor, lengths: Tensor | None, reset: Tensor | None, rate: float) -> Tensor:
+        h = self._stream(x)
         for block in self._blocks():
-            x = block(x, lengths=lengths, reset=reset, rate=rate)
-        return self._last_norm(x, lengths)
+            h = block(h, lengths=lengths, reset=reset, rate=rate)
+        return self._last_norm(h, lengths).to(x.dtype)
 
     def _run(
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, State]:
-        states = []
+        h, states = self._stream(x), []
         for block, before in self._with_states(state):
-            x, after = block.prefill(x, before, lengths=lengths, reset=reset, rate=rate)
+            h, after = block.prefill(h, before, lengths=lengths, reset=reset, rate=rate)
             states.append(after)
-        return self._last_norm(x, lengths), tuple(states)
+        return self._last_norm(h, lengths).to(x.dtype), tuple(states)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, State]:
-        states = []
+        h, states = self._stream(x_t), []
         for block, before in self._with_states(state):
-            x_t, after = block.step(x_t, before, rate=rate)
+            h, after = block.step(h, before, rate=rate)
             states.append(after)
-        return self._last_norm(x_t), tuple(states)
+        return self._last_norm(h).to(x_t.dtype), tuple(states)
+
+    def _reference(self) -> Tensor:
+        return self._blocks()[0].mixer._reference()
+
+    def _stream(self, x: Tensor) -> Tensor:
+        """What the blocks add to, in its own precision."""
+        return x.to(real_dtype(x.dtype)) if self.config.residual_in_float32 else x
 
     def _last_norm(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return x if self.norm is None else normalise(self.norm, x, lengths)
@@ -116,27 +134,43 @@ class Backbone(Mixer):
 
 
 def _block(config: BackboneConfig, i: int) -> Block:
-    feedforward: str | Mixer | None = config.feedforward
-    if feedforward == "rwkv":  # whose initialisation depends on the depth
-        feedforward = RWKVChannelMix(config.d_model, layer=i, layers=config.n_layers)
     return Block(
         _mixer(config, i),
         norm=config.norm,
         prenorm=config.prenorm,
         dropout=config.dropout,
-        feedforward=feedforward,
         backward=_mixer(config, i) if config.bidirectional else None,
+        feedforward=_feedforward(config, i),
+        norm_eps=config.norm_eps,
+        residual_in_float32=config.residual_in_float32,
     )
 
 
 def _mixer(config: BackboneConfig, i: int) -> Mixer:
-    """The mixer of block i; a misspelt option is answered with the nearest one."""
-    mixer = choose("mixer", config.mixer, MIXERS)
-    options = {name: name for name in inspect.signature(mixer).parameters if name != "d_model"}
-    for name in config.mixer_options:
-        choose(f"option of {config.mixer}", name, options)
-    place = {name: at for name, at in {"layer": i, "layers": config.n_layers}.items() if name in options}
+    """The mixer of block i."""
+    return _make(config, i, "mixer", config.mixer, MIXERS, config.mixer_options)
+
+
+def _feedforward(config: BackboneConfig, i: int) -> nn.Module | None:
+    """The feed-forward network of block i."""
+    if config.feedforward is not None:
+        return _make(config, i, "feedforward", config.feedforward, FEEDFORWARDS, config.feedforward_options)
+    if config.feedforward_options:
+        raise ConfigError(f"feedforward_options={config.feedforward_options} are options of none: name a feedforward")
+    return None
+
+
+def _make(
+    config: BackboneConfig, i: int, what: str, name: str, makers: Mapping[str, Callable[..., Module]], options: Any
+) -> Module:
+    """A part of block i by name; a misspelt option is answered with the nearest one."""
+    make = choose(what, name, makers)
+    known = {known: known for known in inspect.signature(make).parameters if known not in ("d_model", "kind")}
+    for option in options:
+        choose(f"option of {name}", option, known)
+    place = {name: at for name, at in {"layer": i, "layers": config.n_layers}.items() if name in known}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}  # from JSON
     try:
-        return mixer(config.d_model, **{**place, **config.mixer_options})
+        return make(config.d_model, **{**place, **values})
     except TypeError as error:
-        raise ConfigError(f"{config.mixer} cannot take mixer_options={config.mixer_options}: {error}") from error
+        raise ConfigError(f"{name} cannot take {what}_options={options}: {error}") from error

@@ -1,24 +1,20 @@
-"""What every model is: an encoder, a backbone and a decoder, over whole sequences or from a state to a state."""
+"""What every model of numbers is: a linear encoder, a backbone and a linear decoder, with the units of the data."""
 
 import math
-import os
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from longwave.errors import ConfigError
-from longwave.layers.base import State
-from longwave.layers.checks import check_input, check_positive, check_rate, check_sequence
+from longwave.layers.checks import check_input, check_positive, check_sequence
 from longwave.layers.options import choose
 from longwave.layers.padding import real_positions
-from longwave.models import checkpoint
-from longwave.models.backbone import Backbone, BackboneConfig
+from longwave.models.backbone import Backbone
+from longwave.models.model import Model, ModelConfig
 from longwave.models.pooling import POOLINGS, Pooled
-from longwave.shapes import Float, Int, Tensor
+from longwave.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
@@ -65,53 +61,35 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadConfig:
-    """What every model is made of.
+class HeadConfig(ModelConfig):
+    """What every model of numbers is made of, beside ``backbone``.
 
     Args:
         d_input: channels of the data.
-        backbone: the stack between encoder and decoder.
         data: what the numbers that go in and out mean.
     """
 
     d_input: int = 1
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     data: DataConfig = field(default_factory=DataConfig)
 
 
-class HeadState(NamedTuple):
-    """The backbone's state, and what has been pooled so far: an empty tuple where nothing is pooled."""
-
-    backbone: State
-    pooled: Any
-
-
 Config = TypeVar("Config", bound=HeadConfig)
-Model = TypeVar("Model", bound="Head[Any]")
 
 
-class Head(nn.Module, ABC, Generic[Config]):
-    """A sequence model: y = W read(backbone(E x + e)) + b, in the unit of the targets if ``config.data`` names it.
+class Head(Model[Config]):
+    """A model of numbers: y = W read(backbone(E x + e)) + b, in the unit of the targets if ``config.data`` names it.
 
     A subclass says what is read of the backbone's outputs, by ``_empty`` and ``_read``: all of them, or one vector.
 
     Numerics: the decoder, whose outputs are few and are measured against targets, runs in the parameters' precision
         under autocast too. The outputs have the dtype of x.
-
-    Attributes:
-        config_type: the dataclass of the configuration.
-        config: what the model was built from.
     """
 
-    config_type: ClassVar[type[HeadConfig]]
-    config: Config
-
     def __init__(self, config: Config, d_output: int, *, n_classes: int) -> None:
-        super().__init__()
+        super().__init__(config)
         check_positive("d_input", config.d_input)
         config.data.check(config.d_input, d_output, n_classes)
         backbone = Backbone(config.backbone)
-        self.config = config
         self.encoder = nn.Linear(config.d_input, backbone.d_model)
         self.backbone = backbone
         self.decoder = nn.Linear(backbone.d_model, d_output)
@@ -121,104 +99,11 @@ class Head(nn.Module, ABC, Generic[Config]):
             numbers = getattr(config.data, name)
             self.register_buffer(name, torch.tensor(numbers) if numbers else None, persistent=False)
 
-    def forward(
-        self, x: Float[Tensor, "batch time d_input"], *, lengths: Int[Tensor, " batch"] | None = None, rate: float = 1.0
-    ) -> Float[Tensor, "batch *positions d_output"]:
-        """Map whole sequences.
-
-        Args:
-            x: the data, standardised, in the dtype and on the device of the parameters.
-            lengths: each row's length in a right-padded batch; what stands beyond has no influence.
-            rate: the sampling interval of x in units of that of training.
-
-        Returns:
-            The outputs: one vector for each row, or one at every position, those beyond a row's length without meaning.
-
-        Raises:
-            ShapeError: x or lengths has the wrong shape, dtype, device or range.
-            ConfigError: rate is not positive.
-        """
+    def _check(self, x: Tensor, lengths: Tensor | None) -> None:
         check_sequence(x, self.config.d_input, self.encoder.weight, lengths, None)
-        h = self.backbone(self._encode(x), lengths=lengths, rate=rate)
-        read, _ = self._read(self._empty(x.shape[0], x.device), h, lengths)
-        return self._decode(read, x)
 
-    def prefill(
-        self,
-        x: Float[Tensor, "batch time d_input"],
-        state: HeadState | None = None,
-        *,
-        lengths: Int[Tensor, " batch"] | None = None,
-        rate: float = 1.0,
-    ) -> tuple[Float[Tensor, "batch *positions d_output"], HeadState]:
-        """Take in a chunk of each sequence; the arguments are those of ``forward``, for this chunk.
-
-        Args:
-            state: what came before the chunk; None is nothing.
-
-        Returns:
-            The outputs, for all that has been seen or at the chunk's positions, and the state after each row's own end.
-
-        Raises:
-            ShapeError, ConfigError: as ``forward``; also for a state that does not fit.
-            UnsupportedError: the backbone is bidirectional.
-        """
-        check_sequence(x, self.config.d_input, self.encoder.weight, lengths, None)
-        before, pooled = (None, self._empty(x.shape[0], x.device)) if state is None else state
-        h, after = self.backbone.prefill(self._encode(x), before, lengths=lengths, rate=rate)
-        read, pooled = self._read(pooled, h, lengths)
-        return self._decode(read, x), HeadState(after, pooled)
-
-    def step(
-        self, x_t: Float[Tensor, "batch d_input"], state: HeadState, *, rate: float = 1.0
-    ) -> tuple[Float[Tensor, "batch d_output"], HeadState]:
-        """Take in one position; ``state`` is read, never written to.
-
-        Args:
-            x_t: the data at this position.
-            state: what came before it, from ``initial_state``, ``prefill`` or ``step``.
-            rate: as in ``forward``.
-
-        Returns:
-            The outputs, for all that has been seen or at this position, and the state after it.
-
-        Raises:
-            ShapeError, ConfigError, UnsupportedError: as ``prefill``.
-        """
+    def _check_step(self, x_t: Tensor) -> None:
         check_input(x_t, ("batch",), self.config.d_input, self.encoder.weight)
-        check_rate(rate)
-        h, after = self.backbone.step(self._encode(x_t), state.backbone, rate=rate)
-        read, pooled = self._read(state.pooled, h[:, None], None)
-        return self._decode(read.flatten(1), x_t), HeadState(after, pooled)
-
-    def initial_state(
-        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> HeadState:
-        """Return the state before the first position, for inputs of this dtype; the defaults are the parameters'."""
-        device = self.encoder.weight.device if device is None else device
-        layers = self.backbone.initial_state(batch_size, dtype=dtype, device=device)
-        return HeadState(layers, self._empty(batch_size, device))
-
-    def slow_parameters(self) -> tuple[str, ...]:
-        """Name the parameters that want a small learning rate and no weight decay."""
-        return tuple(f"backbone.{name}" for name in self.backbone.slow_parameters())
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the model to a folder that `longwave.load` reads, as config.json and model.safetensors."""
-        return checkpoint.save(self, self.config, folder)
-
-    @classmethod
-    def load(cls: type[Model], folder: str | os.PathLike[str]) -> Model:
-        """Read a model of this class from a folder that ``save`` wrote; `longwave.load` says what is refused."""
-        return checkpoint.load(cls, cls.config_type, folder)
-
-    @abstractmethod
-    def _empty(self, batch_size: int, device: torch.device | str) -> Any:
-        """What is pooled of no positions."""
-
-    @abstractmethod
-    def _read(self, pooled: Any, h: Tensor, lengths: Tensor | None) -> tuple[Tensor, Any]:
-        """Return what the decoder gets of a chunk h (batch, time, dim), and what is pooled with it."""
 
     def _encode(self, x: Tensor) -> Tensor:
         return self.encoder(x).to(x.dtype)

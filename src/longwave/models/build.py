@@ -6,16 +6,17 @@ from types import MappingProxyType
 from longwave.errors import CheckpointError, ConfigError
 from longwave.layers.options import choose
 from longwave.models import checkpoint
-from longwave.models.base import Head
 from longwave.models.heads import Classifier, Regressor, SequenceModel
+from longwave.models.language import LanguageModel
+from longwave.models.model import Model
 
 # the name in config.json -> model
-MODELS: Mapping[str, type[Head]] = MappingProxyType(
-    {model.__name__: model for model in (Classifier, Regressor, SequenceModel)}
+MODELS: Mapping[str, type[Model]] = MappingProxyType(
+    {model.__name__: model for model in (Classifier, Regressor, SequenceModel, LanguageModel)}
 )
 
 
-def load(folder: checkpoint.Folder) -> Head:
+def load(folder: checkpoint.Folder) -> Model:
     """Read the model that a folder holds: the class that its config.json names, in the dtype in which it was saved.
 
     Args:

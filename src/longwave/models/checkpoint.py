@@ -2,22 +2,23 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import safetensors
-import safetensors.torch
+import torch
 from torch import nn
 
 import longwave
 from longwave.errors import CheckpointError, ConfigError
+from longwave.pretrained.files import CONFIG, WEIGHTS, Stored, and_more, read_file, read_json, write_files
 from longwave.shapes import Tensor
 
-FORMAT = 2
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
+FORMAT = 3
+# What older formats did not say, and what it was.
+_ADDED = {"feedforward_options": {}, "norm_eps": 1e-5, "residual_in_float32": False}
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound=nn.Module)
@@ -25,7 +26,7 @@ Folder = str | os.PathLike[str]
 
 
 def save(model: nn.Module, config: Any, folder: Folder) -> Path:
-    """Write a model's class name, configuration and parameters, each file whole or not at all.
+    """Write a model's class name, configuration and parameters, the files whole or not at all.
 
     Args:
         model: the model; its class name is what `load` asks for.
@@ -40,12 +41,10 @@ def save(model: nn.Module, config: Any, folder: Folder) -> Path:
     """
     folder = Path(folder)
     header = {"format": FORMAT, "longwave": longwave.__version__, "model": type(model).__name__}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         text = json.dumps({**header, "config": asdict(config)}, indent=2, allow_nan=False) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / WEIGHTS, safetensors.torch.save(tensors))
-        write_whole(folder / CONFIG, text)
+        write_files(folder, {WEIGHTS: plain_tensors(model), CONFIG: text})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the configuration cannot be written as JSON: {error}") from error
     except OSError as error:
@@ -64,16 +63,31 @@ def load(cls: type[Model], config_type: type[Any], folder: Folder) -> Model:
     Raises:
         CheckpointError: a file is missing or damaged, it is another model, or a key is missing, unknown or misshapen.
     """
+    config, tensors = read(cls, config_type, folder)
+    try:
+        model = cls(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{Path(folder) / CONFIG}: {error}") from error
+    restore(model, tensors, Path(folder) / WEIGHTS)
+    return model
+
+
+def read(cls: type[nn.Module], config_type: type[Config], folder: Folder) -> tuple[Config, dict[str, Stored]]:
+    """Return the configuration and the tensors in a folder; the arguments and errors are those of `load`."""
     file = Path(folder) / CONFIG
     name, values = read_config(folder)
     if name != cls.__name__:
         raise CheckpointError(f"{file} describes a {name}, not a {cls.__name__}: load it with longwave.load")
     try:
-        model = cls(_parse(config_type, values, "config"))
+        config = parse(config_type, values)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    _restore(model, Path(folder) / WEIGHTS)
-    return model
+    return config, read_file(Path(folder) / WEIGHTS)
+
+
+def is_ours(folder: Folder) -> bool:
+    """Whether `save` wrote the config.json in a folder, and not somebody else."""
+    return {"format", "model", "config"} <= read_json(Path(folder) / CONFIG).keys()
 
 
 def read_config(folder: Folder) -> tuple[str, Any]:
@@ -83,42 +97,92 @@ def read_config(folder: Folder) -> tuple[str, Any]:
         CheckpointError: config.json is missing, damaged, or of another format.
     """
     file = Path(folder) / CONFIG
-    try:
-        header = json.loads(_read(file))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}): save the model again") from error
-    if not isinstance(header, dict) or not {"format", "model", "config"} <= header.keys():
-        raise CheckpointError(f"{file} lacks format, model or config: it is not a model of longwave's")
-    if header["format"] not in (1, FORMAT):
+    header = read_json(file)
+    if not is_ours(folder):
+        raise CheckpointError(
+            f"{file} lacks format, model or config: longwave did not save it; LanguageModel.from_pretrained reads the "
+            "language models of others"
+        )
+    if header["format"] not in range(1, FORMAT + 1):
         raise CheckpointError(
             f"{file} has format {header['format']!r}, written by longwave {header.get('longwave')}; this is longwave "
-            f"{longwave.__version__}, which reads formats 1 and {FORMAT}: install the version that wrote it"
+            f"{longwave.__version__}, which reads formats 1 to {FORMAT}: install the version that wrote it"
         )
     config = header["config"]
-    if header["format"] == 1 and isinstance(config, dict):  # which did not say what the data were
-        unknown = ("input_mean", "input_std", "output_mean", "output_std", "classes")
-        config = {"data": {name: [] for name in unknown}, **config}
+    if isinstance(config, dict):
+        config = _upgraded(config, header["format"])
     return str(header["model"]), config
 
 
-def _restore(model: nn.Module, file: Path) -> None:
-    """Put the tensors of a file into a model, if they are exactly those that it has."""
-    try:
-        found = safetensors.torch.load(_read(file))
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}): copy or save the model again") from error
+def _as_stored(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor as its file has it."""
+    return dtype
+
+
+def restore(
+    model: nn.Module,
+    tensors: dict[str, Stored],
+    where: Path,
+    *,
+    spell: Callable[[str], str] = str,
+    dtype: Callable[[str, torch.dtype], torch.dtype] = _as_stored,
+) -> None:
+    """Read tensors into a model, if they are exactly those that it has, one after the other.
+
+    Args:
+        model: may be on the meta device; it is on the CPU afterwards.
+        tensors: by the model's names; emptied, so that none is there twice.
+        where: what they come from, for messages.
+        spell: the model's name of a tensor -> the name that it should have there.
+        dtype: name and dtype of a floating-point tensor -> the dtype to have it in.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or misshapen.
+    """
     expected = model.state_dict()
-    faults = [f"{name} is missing" for name in expected if name not in found]
-    faults += [f"{name} is unknown" for name in found if name not in expected]
+    faults = [f"{spell(name)} is missing" for name in expected if name not in tensors]
+    faults += [f"{stored.name} is unknown" for name, stored in tensors.items() if name not in expected]
     faults += [
-        f"{name} has {_kind(found[name])} instead of {_kind(tensor)}"
+        f"{tensors[name].name} has {_kind(tensors[name].like)} instead of {_kind(tensor)}"
         for name, tensor in expected.items()
-        if name in found and _kind(found[name]) != _kind(tensor)
+        if name in tensors and _kind(tensors[name].like) != _kind(tensor)
     ]
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise CheckpointError(f"{file} does not fit {CONFIG} beside it: {'; '.join(faults[:5])}{more}")
-    model.load_state_dict(found, assign=True)
+        raise CheckpointError(f"{where} does not fit {CONFIG} beside it: {and_more(faults)}")
+    owned: set[int] = set()
+    for name in expected:
+        stored = tensors.pop(name)
+        kind = stored.like.dtype
+        new = _alone(stored.read(dtype(name, kind) if kind.is_floating_point else kind), owned)
+        owner, _, leaf = name.rpartition(".")
+        module = model.get_submodule(owner)
+        old = getattr(module, leaf)
+        setattr(module, leaf, nn.Parameter(new, old.requires_grad) if leaf in module._parameters else new)
+
+
+def _alone(tensor: Tensor, owned: set[int]) -> Tensor:
+    """A tensor that has all of its storage, and that no other has: a copy, if it must be."""
+    tensor = tensor.contiguous()
+    storage = tensor.untyped_storage()
+    if storage.nbytes() != tensor.nbytes or storage.data_ptr() in owned:
+        return tensor.clone()
+    owned.add(storage.data_ptr())
+    return tensor
+
+
+def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a model by name, as files hold them."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _upgraded(config: dict[str, Any], format: int) -> dict[str, Any]:
+    """A configuration of an older format, with what it did not say."""
+    if format < 2:  # which did not say what the data were
+        unknown = ("input_mean", "input_std", "output_mean", "output_std", "classes")
+        config = {"data": {name: [] for name in unknown}, **config}
+    if format < 3 and isinstance(config.get("backbone"), dict):
+        config = {**config, "backbone": {**_ADDED, **config["backbone"]}}
+    return config
 
 
 def _kind(tensor: Tensor) -> str:
@@ -126,21 +190,33 @@ def _kind(tensor: Tensor) -> str:
     return f"{'floats' if tensor.is_floating_point() else tensor.dtype} of shape {tuple(tensor.shape)}"
 
 
-def _parse(config_type: type[Config], values: Any, where: str) -> Config:
-    """A dataclass from JSON; every field must be there, known, and of its type."""
+def parse(config_type: type[Config], values: Any, *, defaults: bool = False, where: str = "config") -> Config:
+    """Make a dataclass of what JSON has.
+
+    Args:
+        config_type: the dataclass; its fields may be dataclasses.
+        values: an object with exactly its fields, each of its type.
+        defaults: whether fields may be absent that have a default.
+        where: what is read, for messages.
+
+    Raises:
+        ConfigError: a field is missing, unknown, or of another type.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is {values!r} instead of an object")
     hints = get_type_hints(config_type)
     known = {field.name for field in fields(config_type)}  # pyright: ignore[reportArgumentType]
-    if known != values.keys():
-        raise ConfigError(f"{where}: missing {sorted(known - values.keys())}, unknown {sorted(values.keys() - known)}")
-    return config_type(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+    missing, unknown = known - values.keys(), values.keys() - known
+    if unknown or (missing and not defaults):
+        raise ConfigError(f"{where}: missing {sorted(missing)}, unknown {sorted(unknown)}")
+    read = {name: _value(hints[name], value, defaults, f"{where}.{name}") for name, value in values.items()}
+    return config_type(**read)
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _value(hint: Any, value: Any, defaults: bool, where: str) -> Any:
     """A field's value, if it is of the type that the annotation says."""
     if is_dataclass(hint):
-        return _parse(hint, value, where)  # pyright: ignore[reportArgumentType]
+        return parse(hint, value, defaults=defaults, where=where)  # pyright: ignore[reportArgumentType]
     if not _fits(hint, value):
         raise ConfigError(f"{where} is {value!r} instead of {_name(hint)}")
     return value
@@ -159,22 +235,3 @@ def _fits(hint: Any, value: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else get_origin(hint) or hint)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {file} ({error.strerror}): give a folder that save() wrote") from error
-
-
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all: under another name first, then moved to its place."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())  # else a loss of power could leave the name on an empty file
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from longwave import plots
 from longwave.data import SIDE
 from longwave.layers import LTIMixer
 from longwave.models import Head
-from longwave.models.checkpoint import write_whole
+from longwave.pretrained.files import write_whole
 from longwave.recipes.experiment import Outcome
 from longwave.shapes import Float, Tensor
 

@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 
 from longwave.errors import RunError
-from longwave.models.checkpoint import write_whole
+from longwave.pretrained.files import write_whole
 from longwave.train._lightning import Checkpoint, LightningModule, TorchCheckpointIO, Trainer
 from longwave.train.run import Run
 from longwave.train.task import Task

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from longwave.errors import ConfigError, RunError
-from longwave.models.checkpoint import write_whole
+from longwave.pretrained.files import write_whole
 from longwave.train.processes import is_first_process
 
 __all__ = ["Record", "Run"]
