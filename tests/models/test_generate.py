@@ -113,7 +113,9 @@ def test_impossible_tokens_are_never_drawn(monkeypatch: pytest.MonkeyPatch) -> N
     logits = [-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]
     assert frequencies(logits, Sampling(), 500)[::2] == [0, 0, 0]
     for number, token in ((0.0, 1), (1 - 2**-53, 3)):  # the smallest that a source gives, and the largest
-        monkeypatch.setattr(torch, "rand", lambda *size, number=number, **options: torch.full(size, number).double())
+        monkeypatch.setattr(
+            torch, "rand", lambda *size, number=number, **options: torch.full(size, number, dtype=torch.float64)
+        )
         assert frequencies(logits, Sampling(), 5)[token] == 1
 
 
