@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from jsonargparse import Namespace
+
 from longwave.cli.settings import recipe_parser
 from longwave.recipes import load_presets, load_recipe
 
@@ -34,7 +36,7 @@ def command_line(settings: Mapping[str, Any]) -> str:
     for option, value in given.items():
         if option == "model.mixer_options":
             words += _mixer_words(value, defaults.get(option))
-        elif value != defaults.get(option):
+        elif value != _plain(defaults.get(option)):
             words += [f"--{option}", _word(value)]
     return shlex.join(words)
 
@@ -48,6 +50,13 @@ def _mixer_words(options: Mapping[str, Any], default: Mapping[str, Any]) -> list
 
 def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """A default as config.yaml has it: a dataclass in a dictionary as its fields."""
+    if isinstance(value, Namespace):
+        return dict(vars(value.init_args))
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from longwave.data import parity as draw
 from longwave.models import BackboneConfig
 from longwave.recipes.drawn import draw_parts
 from longwave.recipes.experiment import Experiment, Outcome, Parts
-from longwave.train import GroupConfig, OptimConfig, TrainerConfig
+from longwave.train import OptimConfig, TrainerConfig
 
 __all__ = ["ParityConfig", "parity", "presets"]
 
@@ -74,7 +74,7 @@ def presets(data: ParityConfig, mixer: str) -> dict[str, Any]:
     """Defaults for Mamba-2 and Mamba-3."""
     if mixer not in _OPTIONS:
         return {}
-    decay = {"*.out_proj.weight": GroupConfig(weight_decay=5.0)}
+    decay = {"*.out_proj.weight": {"lr": None, "weight_decay": 5.0, "lr_factor": 1.0}}
     return {"model.mixer_options": _OPTIONS[mixer], "optim.overrides": decay}
 
 
