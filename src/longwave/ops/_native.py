@@ -62,8 +62,8 @@ def refuses(*args: object) -> str | None:
 
 
 def refuses_exported(*args: object) -> str | None:
-    """As `refuses`, of an operation whose reference is a few of torch's own: a program that is exported takes these, and
-    then runs where longwave is not."""
+    """As `refuses`, of an operation whose reference is a few of torch's own: an exported program takes those, and runs
+    where longwave is not."""
     return "a program is being exported" if torch.compiler.is_exporting() else refuses(*args)
 
 

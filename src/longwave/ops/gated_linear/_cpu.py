@@ -22,10 +22,13 @@ def refuses(x: Tensor, *rest: Tensor | bool | None) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
+    why = _native.refuses_exported(x, *rest)  # before a look at the rows, whose number an export leaves open
+    if why is not None:
+        return why
     rows = x.shape[:-1].numel()
     if FEW < rows < MANY:
         return f"below {MANY} rows, packing the weight costs more than it saves, and x has {rows}"
-    return _native.refuses_exported(x, *rest)
+    return None
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:

@@ -13,14 +13,16 @@ from longwave.ops._native import (
     library,
     packed,
     plain,
+    refuses_exported,
     register,
     unrecorded,
 )
-from longwave.ops._native import refuses_exported as refuses
 
 _INPUTS = "Tensor x, Tensor z, Tensor weight, int size, bool norm_first, float eps"
 library.define(f"gated_norm({_INPUTS}) -> Tensor")
 library.define(f"gated_norm_backward({_INPUTS}, Tensor grad_y) -> (Tensor, Tensor, Tensor)")
+
+refuses = refuses_exported
 
 
 def run(x: Tensor, z: Tensor, weight: Tensor, size: int, norm_first: bool, eps: float) -> Tensor:

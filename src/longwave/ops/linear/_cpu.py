@@ -28,12 +28,13 @@ def refuses(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> str | None
     """Why the kernel cannot take these arguments, or None."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
+    why = _native.refuses_exported(x, weight, bias)  # before a look at the rows, whose number an export leaves open
+    if why is not None:
+        return why
     rows = x.shape[:-1].numel()
     if rows < FEWEST_ROWS:
         return f"below {FEWEST_ROWS} rows, packing the weight costs more than it saves, and x has {rows}"
-    if weight.numel() == 0:
-        return "there is nothing to multiply"
-    return _native.refuses_exported(x, weight, bias)
+    return "there is nothing to multiply" if weight.numel() == 0 else None
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
