@@ -39,7 +39,7 @@ class InductionHeadsConfig:
     symbols: int = 16
     distances: Literal["uniform", "logarithmic"] = "logarithmic"
     test_lengths: tuple[int, ...] = (64, 1024, 4096, 16384, 65536)
-    train_samples: int = 65536
+    train_samples: int = 16384
     held_out: int = 0
     test_samples: int = 1000
     seed: int = 0
@@ -57,12 +57,12 @@ class InductionHeadsConfig:
         return draw_parts(draw, sizes, counts, self.seed, tests, training={"distances": self.distances})
 
 
-# As in the Mamba paper: 25 epochs of 8,192 batches of 8 sequences, a learning rate of 1e-3, no decay; but the sequences
-# are the same in each epoch, and not drawn anew.
+# The Mamba paper has 25 epochs of 8,192 batches of 8 sequences, drawn anew, at a constant rate of 1e-3. A rate that
+# falls to zero settles how little is forgotten at a position, which decides how far the model reaches.
 DATA = InductionHeadsConfig()
 MODEL = BackboneConfig(d_model=64, n_layers=2, mixer="Mamba", norm="rms")
-OPTIM = OptimConfig(lr=1e-3, weight_decay=0.0, schedule="constant")
-TRAINER = TrainerConfig(epochs=25, batch_size=8)
+OPTIM = OptimConfig(lr=3e-3, weight_decay=0.0)
+TRAINER = TrainerConfig(epochs=8, batch_size=16)
 
 
 def induction_heads(
