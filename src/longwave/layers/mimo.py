@@ -1,8 +1,8 @@
 """Complex matrices between real channels and complex modes: each product with a sequence is one real matrix product."""
 
 import torch
+import torch.nn.functional as F
 
-from longwave.ops import linear
 from longwave.shapes import Complex, Float, Tensor
 
 
@@ -10,13 +10,13 @@ def drive(u: Float[Tensor, "*batch in"], B: Complex[Tensor, "modes in"]) -> Comp
     """B u at every position."""
     # Complex numbers as pairs of real ones, the real part first.
     pairs = torch.view_as_real(B).transpose(1, 2).flatten(0, 1)
-    return torch.view_as_complex(linear(u, pairs).y.unflatten(-1, (-1, 2)))
+    return torch.view_as_complex(F.linear(u, pairs).unflatten(-1, (-1, 2)))
 
 
 def read(x: Complex[Tensor, "*batch modes"], C: Complex[Tensor, "out modes"]) -> Float[Tensor, "*batch out"]:
     """Re(C x) at every position."""
     pairs = torch.view_as_real(C.conj().resolve_conj()).flatten(1)
-    return linear(torch.view_as_real(x).flatten(-2), pairs).y
+    return F.linear(torch.view_as_real(x).flatten(-2), pairs)
 
 
 def impulse_response(
