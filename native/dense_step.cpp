@@ -16,8 +16,6 @@ namespace {
 
 constexpr int64_t ROWS = 32;  // of a task
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class Real> struct Step {
     using V = Vector<Real>;
     static constexpr int W = lanes<Real>;

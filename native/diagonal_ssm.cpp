@@ -33,8 +33,6 @@ constexpr int CHUNK = DIAGONAL_SSM_CHUNK;  // positions between two checkpoints:
 static_assert(DIAGONAL_SSM_ROWS == ROWS);  // coordinates fill whole tiles of `multiply`
 constexpr int MIN_TASKS = 16;              // backward splits the batch until there are about so many tasks
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The tables are made in a higher precision than they are kept in: double for float, long double for double.
 template <class Real> struct Wider;
 template <> struct Wider<float> {

@@ -35,8 +35,6 @@ constexpr int64_t MOST_GROUPS = 16;
 
 template <class Real> constexpr int PANEL = VECTORS * lanes<Real>;  // columns of a packed panel
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // e^x: x = n log 2 + r, |r| <= log(2) / 2; a polynomial for e^r (the coefficients of Cephes' expf), and n into the exponent.
 inline Vector<float> exponential(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(LONGWAVE_VECTOR_BYTES)));

@@ -36,6 +36,8 @@ template <> struct VectorOf<double> {
 template <class T> using Vector = typename VectorOf<T>::type;
 template <class T> constexpr int lanes = LONGWAVE_VECTOR_BYTES / sizeof(T);
 
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 template <class T> inline Vector<T> load(const T* p) {
     return *reinterpret_cast<const typename VectorOf<T>::unaligned*>(p);
 }

@@ -48,6 +48,20 @@ def same_device(op: str, **tensors: Tensor | None) -> None:
         raise ShapeError(f"{op}: tensors on different devices: {places}.")
 
 
+def linear_map(op: str, x: Tensor, weight: Tensor, bias: Tensor | None, parts: int = 1) -> None:
+    """Raise unless `weight`, of so many parts of rows, and `bias` map the last axis of `x`, all of one real dtype."""
+    out = "out" if parts == 1 else f"{parts} out"
+    if weight.ndim != 2 or weight.shape[0] % parts or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"{op}: weight has shape {tuple(weight.shape)}, x {tuple(x.shape)}; expected ({out}, d), (..., d)."
+        )
+    if bias is not None:
+        shape(op, "bias", bias, (weight.shape[0],), f"({out},)")
+    same_device(op, x=x, weight=weight, bias=bias)
+    if len({x.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype}) > 1 or not x.is_floating_point():
+        raise ShapeError(f"{op}: x is {x.dtype}, weight {weight.dtype}; expected one floating point dtype.")
+
+
 def sequence_ends(op: str, batch: int, time: int, reset: Tensor | None, lengths: Tensor | None) -> None:
     """Raise unless `reset` and `lengths` fit a (batch, time, ...) sequence."""
     if reset is not None:

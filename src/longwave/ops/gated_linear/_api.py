@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from longwave.errors import ShapeError
 from longwave.ops import _checks as check
 from longwave.ops._dispatch import Implementation, Op
 from longwave.ops.gated_linear import _cpu, _reference
@@ -59,14 +58,6 @@ def gated_linear(
         >>> gated_linear(torch.ones(1, 1), torch.tensor([[3.0], [0.0]])).y
         tensor([[1.5000]])
     """
-    if weight.ndim != 2 or weight.shape[0] % 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise ShapeError(
-            f"gated_linear: weight has shape {tuple(weight.shape)}, x {tuple(x.shape)}; expected (2 out, d), (..., d)."
-        )
-    if bias is not None:
-        check.shape("gated_linear", "bias", bias, (weight.shape[0],), "(2 out,)")
-    check.same_device("gated_linear", x=x, weight=weight, bias=bias)
-    if len({x.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype}) > 1 or not x.is_floating_point():
-        raise ShapeError(f"gated_linear: x is {x.dtype}, weight {weight.dtype}; expected one floating point dtype.")
+    check.linear_map("gated_linear", x, weight, bias, parts=2)
     y = _op(impl, x.reshape(-1, x.shape[-1]), weight, bias, gelu)
     return GatedLinear(y.reshape(*x.shape[:-1], y.shape[-1]))

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from longwave.errors import ShapeError
 from longwave.ops import _checks as check
 from longwave.ops._dispatch import Implementation, Op
 from longwave.ops.linear import _cpu, _reference
@@ -57,14 +56,6 @@ def linear(
         >>> linear(torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).y
         tensor([[4.]])
     """
-    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        raise ShapeError(
-            f"linear: weight has shape {tuple(weight.shape)}, x {tuple(x.shape)}; expected (out, d), (..., d)."
-        )
-    if bias is not None:
-        check.shape("linear", "bias", bias, (weight.shape[0],), "(out,)")
-    check.same_device("linear", x=x, weight=weight, bias=bias)
-    if len({x.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype}) > 1 or not x.is_floating_point():
-        raise ShapeError(f"linear: x is {x.dtype}, weight {weight.dtype}; expected one floating point dtype.")
+    check.linear_map("linear", x, weight, bias)
     y = _op(impl, x.flatten(0, -2) if x.ndim > 1 else x[None], weight, bias)
     return Linear(y.reshape(*x.shape[:-1], y.shape[-1]))
