@@ -106,7 +106,7 @@ class LRU(LTIMixer):
         A, B, C, D = system
         u = u.to(D.dtype)
         h, final = linear_scan(A, drive(u, B), state, reset=reset, lengths=lengths)
-        return read(h, C).addcmul_(D, u), final
+        return read(h, C, D, u), final
 
     def _advance(self, system: LRUSystem, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         A, B, C, D = system

@@ -200,7 +200,7 @@ class S5(LTIMixer):
         Bu = drive(u, system.B)
         Bu = system.g * Bu if isinstance(system, S5Samples) else Bu
         x, final = linear_scan(system.A, Bu, state, reset=reset, lengths=lengths)
-        return read(x, 2 * system.C).addcmul_(system.D, u), final
+        return read(x, 2 * system.C, system.D, u), final
 
     def _advance(self, system: S5System | S5Samples, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         Bu = u_t.to(system.A.dtype) @ system.B.mT
