@@ -28,6 +28,7 @@ namespace {
             ISA::diagonal_ssm_backward<float>, ISA::diagonal_ssm_backward<double>,                         \
             ISA::gated_linear<float>, ISA::gated_linear<double>, ISA::gated_linear_backward<float>,        \
             ISA::gated_linear_backward<double>, ISA::dense_step<float>, ISA::dense_step<double>,           \
+            ISA::hodlr_step<float>, ISA::hodlr_step<double>,                                               \
             ISA::gated_norm<float>, ISA::gated_norm<double>,                                               \
             ISA::gated_norm_backward<float>, ISA::gated_norm_backward<double>,                             \
             ISA::linear<float>, ISA::linear<double>, ISA::linear_backward<float>,                          \
@@ -125,6 +126,19 @@ struct StepCall {
         const auto in = [&](int i) { return at<const T>(inputs[i]); };
         return {sizes[0], sizes[1], sizes[2], shared, in(0), in(1), in(2), in(3), in(4), in(5), at<T>(y), at<T>(after),
                 threads};
+    }
+};
+
+struct HodlrCall {
+    std::array<int64_t, 5> sizes;   // batch, dim, state, leaf, columns
+    std::array<Address, 8> inputs;  // x, u, near, gather, spread, B, C, D
+    Address y, after;
+    int threads;
+
+    template <class T> HodlrStep<T> as() const {
+        const auto in = [&](int i) { return at<const T>(inputs[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], in(0), in(1), in(2), in(3), in(4), in(5), in(6), in(7),
+                at<T>(y), at<T>(after), threads};
     }
 };
 
@@ -339,6 +353,12 @@ NB_MODULE(_native, m) {
         const StepCall call{sizes, shared, inputs, y, after, threads};
         nb::gil_scoped_release release;
         is_double ? active.dense_step_f64(call.as<double>()) : active.dense_step_f32(call.as<float>());
+    });
+    m.def("hodlr_step", [](bool is_double, const std::array<int64_t, 5>& sizes, const std::array<Address, 8>& inputs, Address y,
+                           Address after, int threads) {
+        const HodlrCall call{sizes, inputs, y, after, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.hodlr_step_f64(call.as<double>()) : active.hodlr_step_f32(call.as<float>());
     });
     m.def("linear", [](bool is_backward, bool is_double, std::array<int64_t, 3> sizes, std::array<Address, 3> matrices,
                        std::array<Strides, 3> strides, std::array<Address, 3> others, int threads) {

@@ -76,6 +76,17 @@ template <class T> struct DenseStep {
     int threads;
 };
 
+// The same with an A that all channels share, whose blocks off the diagonal are of low rank (longwave/math/hodlr.py):
+// leaves x leaf is the state, columns are those of all levels. leaf and columns are whole vectors.
+template <class T> struct HodlrStep {
+    int64_t batch, dim, state, leaf, columns;
+    const T *x, *u;                   // (batch, dim, state), (batch, dim)
+    const T *near, *gather, *spread;  // (leaves, leaf, leaf), (leaves, leaf, columns), (leaves, columns, leaf)
+    const T *B, *C, *D;               // (state,), (dim, state), (dim,)
+    T *y, *after;
+    int threads;
+};
+
 // Views have no batch: (rows, in), (out, in), (rows, out).
 template <class T> struct Linear {
     int64_t rows, in, out;
@@ -244,6 +255,8 @@ struct Kernels {
     void (*gated_linear_backward_f64)(const GatedLinear<double>&);
     void (*dense_step_f32)(const DenseStep<float>&);
     void (*dense_step_f64)(const DenseStep<double>&);
+    void (*hodlr_step_f32)(const HodlrStep<float>&);
+    void (*hodlr_step_f64)(const HodlrStep<double>&);
     void (*gated_norm_f32)(const GatedNorm<float>&);
     void (*gated_norm_f64)(const GatedNorm<double>&);
     void (*gated_norm_backward_f32)(const GatedNorm<float>&);
@@ -291,6 +304,7 @@ struct Kernels {
     template <class T> void gated_linear(const GatedLinear<T>&);                                   \
     template <class T> void gated_linear_backward(const GatedLinear<T>&);                          \
     template <class T> void dense_step(const DenseStep<T>&);                                       \
+    template <class T> void hodlr_step(const HodlrStep<T>&);                                       \
     template <class T> void gated_norm(const GatedNorm<T>&);                                       \
     template <class T> void gated_norm_backward(const GatedNorm<T>&);                              \
     template <class T> void linear(const Linear<T>&);                                              \

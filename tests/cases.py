@@ -19,6 +19,7 @@ IMPLEMENTATIONS = {
     "diagonal_ssm": ("reference", "cpu"),
     "gated_linear": ("reference", "cpu"),
     "dense_step": ("reference", "cpu"),
+    "hodlr_step": ("reference", "cpu"),
     "gated_norm": ("reference", "cpu"),
     "linear": ("reference", "cpu"),
     "cauchy": ("reference", "cpu"),
@@ -37,6 +38,7 @@ NATIVE = (
     "diagonal_ssm",
     "gated_linear",
     "dense_step",
+    "hodlr_step",
     "gated_norm",
     "linear",
     "krylov",
@@ -147,6 +149,16 @@ CASES = {
             *((64, 40, 1), (5, 1, 1), (16, 40, 7), (64, 3, 7)),
         )
         for systems in sorted({1, dim})
+    ),
+    # 2^`groups` leaves of 16 `modes` states. A kernel takes tasks of 32 rows, and multiples of 16 states in a leaf.
+    "hodlr_step": tuple(
+        Case(
+            f"{1 << levels}-leaves-of-{leaf}-{batch}-by-{dim}", {**_sizes(batch, 17, dim, leaf // 16), "groups": levels}
+        )
+        for leaf, levels, batch, dim in (
+            *((16, 1, 3, 7), (16, 3, 5, 7), (32, 2, 40, 3)),
+            *((64, 1, 1, 1), (16, 2, 1, 33), (48, 1, 2, 16)),
+        )
     ),
     # `groups` groups of `dim` channels, which are two at least: of one, nothing but its sign is left. A kernel takes
     # blocks of 32 positions and vectors of 2 to 16 channels.
@@ -281,7 +293,7 @@ def possible(op: str, case: Case, dtype: torch.dtype) -> bool:
     is_complex = op in ("cauchy", "krylov", "block_tables") or (
         op in ("linear_scan", "vandermonde", "selective_scan") and case.sizes["is_complex"]
     )
-    return op not in ("gated_linear", "dense_step", "linear") and not is_complex
+    return op not in ("gated_linear", "dense_step", "hodlr_step", "linear") and not is_complex
 
 
 def rows(*dtypes: torch.dtype, ops: tuple[str, ...] = tuple(CASES)) -> list[Any]:

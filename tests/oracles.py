@@ -187,6 +187,24 @@ def dense_step(x: Tensor, u: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor)
     return torch.stack(ys).view(u.shape), torch.stack(states).view(x.shape)
 
 
+def hodlr_step(
+    x: Tensor, u: Tensor, near: Tensor, gather: Tensor, spread: Tensor, B: Tensor, C: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The dense matrix block by block: leaves p and q meet at the level at which their numbers begin to differ."""
+    leaves, _, columns = gather.shape
+    levels = leaves.bit_length() - 1
+    rank = columns // levels
+    rows = []
+    for q in range(leaves):
+        row = []
+        for p in range(leaves):
+            level = levels - (p ^ q).bit_length()
+            own = slice(level * rank, (level + 1) * rank)
+            row.append(near[q].mT if p == q else _product(spread[q, own].mT, gather[p, :, own].mT))
+        rows.append(torch.cat(row, 1))
+    return dense_step(x, u, torch.cat(rows)[None], B[None], C, D)
+
+
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """a b, one term after the other."""
     c = a.new_zeros(a.shape[0], b.shape[1])

@@ -12,6 +12,8 @@ from scipy import interpolate, signal, special
 
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers import LMU, LMUCell, LMUCellState
+from longwave.layers.dense import DenseSystem
+from longwave.layers.lmu import LMUStep
 from longwave.math import legt, lmu
 
 
@@ -46,6 +48,27 @@ def test_matrices_are_those_of_scipy(N: int, learned: bool) -> None:
         Ad, Bd, *_ = signal.cont2discrete(continuous, 1.5, method="zoh")
         np.testing.assert_allclose(system.A[h], Ad, rtol=0, atol=1e-13)
         np.testing.assert_allclose(system.B[h], Bd, rtol=0, atol=1e-13)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("N", "theta"), [(128, 784.0), (256, 784.0), (256, 20.0)])
+def test_steps_with_blocks_of_low_rank(N: int, theta: float) -> None:
+    """Against the dense system in double precision."""
+    layer = LMU(3, N, theta=theta, output=None)
+    assert isinstance(layer._compressed(1.0), LMUStep)
+    u = torch.randn(2, 2000, 3)
+    state, x = layer.initial_state(2), torch.zeros(2, 3, N, dtype=torch.float64)
+    A, B = layer._memory(1.0)
+    for t in range(u.shape[1]):
+        _, state = layer.step(u[:, t], state)
+        x = torch.addcmul(x @ A[0].mT, B[0], u[:, t, :, None].double())
+    error = float((state.x - x).abs().max()) / float(x.abs().max())
+    assert error <= 1e-5
+
+
+def test_steps_take_the_dense_matrix_where_that_is_less_work() -> None:
+    for layer in (LMU(3, 64), LMU(3, 100), LMU(3, 192), LMU(3, 256, learned=True), LMU(3, 256).double()):
+        assert isinstance(layer._compressed(1.0), DenseSystem)
 
 
 @pytest.mark.parametrize("N", [1, 2, 5])

@@ -31,6 +31,7 @@ def rounded(op: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str
         "long_conv": ("u", "k"),
         "gated_linear": ("x", "weight", "bias"),
         "dense_step": ("x", "u", "A", "B", "C", "D"),
+        "hodlr_step": ("x", "u", "near", "gather", "spread", "B", "C", "D"),
         "linear": ("x", "weight", "bias"),
         "gated_norm": ("x", "z"),
         "block_scan": ("u",),

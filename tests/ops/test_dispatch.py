@@ -15,6 +15,7 @@ from longwave.ops import (
     diagonal_ssm,
     explain,
     gated_norm,
+    hodlr_step,
     linear,
     linear_scan,
     long_conv,
@@ -27,7 +28,7 @@ from longwave.ops import (
 
 U, A, D = torch.zeros(2, 5, 3), torch.zeros(3, 4, dtype=torch.complex64), torch.zeros(3)
 K, RATE, BC = torch.zeros(3, 7), torch.zeros(3, 4), torch.zeros(2, 5, 1, 4)
-N, SQUARE = torch.zeros(2, 3, 4), torch.zeros(3, 4, 4)
+N, SQUARE, TREE = torch.zeros(2, 3, 4), torch.zeros(3, 4, 4), torch.zeros(2, 2, 2)
 X, DT, B = torch.zeros(2, 5, 3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 5, 1, 6)  # of ssd, whose A is D
 
 
@@ -123,6 +124,17 @@ def test_explicit_implementations_never_fall_back() -> None:
                 ((N, N[:, :, 0], SQUARE.to("meta"), RATE, RATE, D), "different devices"),
             )
         ),
+        *(
+            (hodlr_step, (N, N[:, :, 0], *tree, RATE[0], RATE, D), {}, message)
+            for tree, message in (
+                ((TREE, TREE[:, :, :1], TREE), r"\(2, 2, 1\)"),
+                ((TREE[:1], TREE[:1], TREE[:1]), "2, 4, 8, … leaves make up the state"),
+                ((TREE, TREE, TREE[:, :1]), r"\(2, 1, 2\)"),
+                ((TREE, TREE.double(), TREE), "torch.float64.*; expected one floating point dtype"),
+                ((TREE, TREE, TREE.to("meta")), "different devices"),
+            )
+        ),
+        (hodlr_step, (N[0], N[0], TREE, TREE, TREE, RATE[0], RATE, D), {}, r"have shapes \(3, 4\)"),
         (long_conv, (U, K[:2]), {}, r"k has shape \(2, 7\)"),
         (long_conv, (U, K.to(torch.complex64)), {}, "real"),
         (wkv, (U[0], U[0], D, D), {}, r"v has shape \(5, 3\)"),
@@ -132,7 +144,7 @@ def test_explicit_implementations_never_fall_back() -> None:
         (wkv, (U, U, D, D, torch.zeros(2, 3)), {}, r"mean and log-weight, dim"),
         (linear, (U, K), {}, r"weight has shape \(3, 7\), x \(2, 5, 3\)"),
         (linear, (U, K.T, D), {}, r"bias has shape \(3,\); expected \(out,\) = \(7,\)"),
-        (linear, (U, K.T.double()), {}, "x is torch.float32, weight torch.float64"),
+        (linear, (U, K.T.double()), {}, "x, weight are torch.float32, torch.float64"),
         (linear, (U, K.T.to("meta")), {}, "different devices"),
         (gated_norm, (U.to(torch.complex64), U, D), {}, "x is torch.complex64"),
         (gated_norm, (U, U[0], D), {}, r"z has shape \(5, 3\)"),

@@ -50,6 +50,8 @@ def cases(draw: st.DrawFn, op: str) -> Case:
         sizes |= {"batch": 1, "time": sizes["time"] + 64 * (sizes["time"] > 8)}  # the kernel refuses those between
     if op == "dense_step":
         sizes["groups"] = draw(st.sampled_from((1, sizes["dim"])))
+    if op == "hodlr_step":
+        sizes |= {"groups": draw(st.integers(1, 3)), "modes": draw(st.integers(1, 2))}
     if op == "gated_norm":
         sizes["dim"] += 1  # of a group of one channel nothing but its sign is left
     if op == "linear":

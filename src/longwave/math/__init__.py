@@ -31,6 +31,7 @@ from longwave.math.hippo import (
     legt_nplr,
     lmu,
 )
+from longwave.math.hodlr import HODLR, hodlr
 from longwave.math.rational import Rational, to_rational
 from longwave.math.spectrum import SPECTRA, ring, s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
 from longwave.math.statespace import Simulation, StateSpace
@@ -40,6 +41,7 @@ __all__ = [
     "BASES",
     "DENSE_DISCRETIZATIONS",
     "DISCRETIZATIONS",
+    "HODLR",
     "MEASURES",
     "NPLR",
     "NPLR_FORMS",
@@ -62,6 +64,7 @@ __all__ = [
     "fourier_basis",
     "fourier_nplr",
     "gbt",
+    "hodlr",
     "lagt",
     "lagt_nplr",
     "laguerre_basis",

@@ -11,6 +11,7 @@ from longwave.ops.dense_step._api import DenseStep, dense_step
 from longwave.ops.diagonal_ssm._api import DiagonalSSM, diagonal_ssm
 from longwave.ops.gated_linear._api import GatedLinear, gated_linear
 from longwave.ops.gated_norm._api import GatedNorm, gated_norm
+from longwave.ops.hodlr_step._api import HODLRStep, hodlr_step
 from longwave.ops.krylov._api import Krylov, krylov
 from longwave.ops.linear._api import Linear, linear
 from longwave.ops.linear_scan._api import LinearScan, linear_scan
@@ -32,6 +33,7 @@ __all__ = [
     "DiagonalSSM",
     "GatedLinear",
     "GatedNorm",
+    "HODLRStep",
     "Krylov",
     "Linear",
     "LinearScan",
@@ -47,6 +49,7 @@ __all__ = [
     "explain",
     "gated_linear",
     "gated_norm",
+    "hodlr_step",
     "krylov",
     "linear",
     "linear_scan",

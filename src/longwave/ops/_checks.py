@@ -48,6 +48,15 @@ def same_device(op: str, **tensors: Tensor | None) -> None:
         raise ShapeError(f"{op}: tensors on different devices: {places}.")
 
 
+def one_real_dtype(op: str, **tensors: Tensor) -> None:
+    """Raise unless all tensors are of one floating point dtype, on one device."""
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes.pop().is_floating_point:
+        kinds = ", ".join(str(tensor.dtype) for tensor in tensors.values())
+        raise ShapeError(f"{op}: {', '.join(tensors)} are {kinds}; expected one floating point dtype.")
+    same_device(op, **tensors)
+
+
 def linear_map(op: str, x: Tensor, weight: Tensor, bias: Tensor | None, parts: int = 1) -> None:
     """Raise unless `weight`, of so many parts of rows, and `bias` map the last axis of `x`, all of one real dtype."""
     out = "out" if parts == 1 else f"{parts} out"
@@ -55,11 +64,10 @@ def linear_map(op: str, x: Tensor, weight: Tensor, bias: Tensor | None, parts: i
         raise ShapeError(
             f"{op}: weight has shape {tuple(weight.shape)}, x {tuple(x.shape)}; expected ({out}, d), (..., d)."
         )
-    if bias is not None:
-        shape(op, "bias", bias, (weight.shape[0],), f"({out},)")
-    same_device(op, x=x, weight=weight, bias=bias)
-    if len({x.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype}) > 1 or not x.is_floating_point():
-        raise ShapeError(f"{op}: x is {x.dtype}, weight {weight.dtype}; expected one floating point dtype.")
+    if bias is None:
+        return one_real_dtype(op, x=x, weight=weight)
+    shape(op, "bias", bias, (weight.shape[0],), f"({out},)")
+    one_real_dtype(op, x=x, weight=weight, bias=bias)
 
 
 def sequence_ends(op: str, batch: int, time: int, reset: Tensor | None, lengths: Tensor | None) -> None:

@@ -67,6 +67,9 @@ def refuses_exported(*args: object) -> str | None:
     return "a program is being exported" if torch.compiler.is_exporting() else refuses(*args)
 
 
+_OWN = {torch.Tensor, torch.nn.Parameter, type(None)}
+
+
 def unrecorded(*tensors: torch.Tensor | None) -> bool:
     """Whether only the kernel takes part in a call: no gradients, no compiler, no tensor that stands for another.
 
@@ -74,7 +77,7 @@ def unrecorded(*tensors: torch.Tensor | None) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return all(tensor is None or type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
+    return {type(tensor) for tensor in tensors} <= _OWN
 
 
 def address(tensor: torch.Tensor | None) -> int:

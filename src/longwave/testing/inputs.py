@@ -1,5 +1,6 @@
 """Random arguments for an operation, the same for the same seed, in double precision: the caller rounds them."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -76,6 +77,18 @@ def make_inputs(
             "A": normal(groups, modes, modes, kind=False) / modes**0.5,
             "B": normal(groups, modes, kind=False),
             "C": normal(dim, modes, kind=False),
+            "D": normal(dim, kind=False),
+        }
+    elif op == "hodlr_step":  # 2^`groups` leaves of 16 `modes` states; whole vectors of columns
+        leaves, leaf, columns = 1 << groups, 16 * modes, groups * 16 // math.gcd(groups, 16)
+        tensors = {
+            "x": normal(batch, dim, leaves * leaf, kind=False),
+            "u": normal(batch, dim, kind=False),
+            "near": normal(leaves, leaf, leaf, kind=False) / leaf**0.5,
+            "gather": normal(leaves, leaf, columns, kind=False) / leaf**0.5,
+            "spread": normal(leaves, columns, leaf, kind=False) / columns**0.5,
+            "B": normal(leaves * leaf, kind=False),
+            "C": normal(dim, leaves * leaf, kind=False),
             "D": normal(dim, kind=False),
         }
     elif op == "gated_linear":

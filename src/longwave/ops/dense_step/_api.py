@@ -72,10 +72,5 @@ def dense_step(
             f"dense_step: x, u, A, B, C, D have shapes {', '.join(str(tuple(shape)) for shape in shapes)}; expected "
             "(batch, dim, state), (batch, dim), (1 or dim, state, state), (1 or dim, state), (dim, state), (dim,)."
         )
-    if len({t.dtype for t in tensors}) > 1 or not x.is_floating_point():
-        raise ShapeError(
-            f"dense_step: x, u, A, B, C, D are {', '.join(str(t.dtype) for t in tensors)}; expected one floating point "
-            "dtype."
-        )
-    check.same_device("dense_step", x=x, u=u, A=A, B=B, C=C, D=D)
+    check.one_real_dtype("dense_step", x=x, u=u, A=A, B=B, C=C, D=D)
     return DenseStep(*_op(impl, *tensors))

@@ -59,5 +59,7 @@ def gated_linear(
         tensor([[1.5000]])
     """
     check.linear_map("gated_linear", x, weight, bias, parts=2)
+    if x.ndim == 2:
+        return GatedLinear(_op(impl, x, weight, bias, gelu))
     y = _op(impl, x.reshape(-1, x.shape[-1]), weight, bias, gelu)
     return GatedLinear(y.reshape(*x.shape[:-1], y.shape[-1]))
