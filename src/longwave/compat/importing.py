@@ -12,11 +12,11 @@ from longwave.compat.originals import CONTENTS, UNSUPPORTED, VERSIONS
 from longwave.errors import ConfigError, UnsupportedError
 
 
-class UnsupportedImport(UnsupportedError, ModuleNotFoundError):
+class UnsupportedImport(ModuleNotFoundError, UnsupportedError):
     """A module of the originals that is not offered here."""
 
 
-class UnsupportedName(UnsupportedError, AttributeError):
+class UnsupportedName(AttributeError, UnsupportedError):
     """A name of a module of the originals that is not offered here."""
 
 
