@@ -1,7 +1,7 @@
 """Mamba-3: Mamba-2's recurrence with a trapezoidal rule, rotating keys, and several columns written at a time."""
 
 import math
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +50,6 @@ _RATES = {"heavy_tail": _heavy_tail, "softplus": F.softplus}
 _PAIRINGS = {"interleaved": False, "halves": True}
 
 
-@final
 class Mamba3(Mixer):
     """Mamba-3: S[t] = α S[t−1] + β v[t−1] k[t−1]ᵀ + γ v[t] k[t]ᵀ,  y[t] = S[t] q[t] + D v[t] for every head.
 
