@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -43,6 +43,7 @@ class Generated(NamedTuple):
     scores: tuple[Float[Tensor, "batch vocabulary"], ...] | None
 
 
+@runtime_checkable
 class Streamer(Protocol):
     """Takes in the prompt and then token after token, as transformers' TextStreamer."""
 
