@@ -199,7 +199,7 @@ class Mamba2Simple(layers.Mamba2, ConvolutionCached):
         return Mamba2State(conv, self.init_states.to(real_dtype(x.dtype)).expand_as(ssm))
 
 
-def _pair(limits: Sequence[float]) -> tuple[float, float]:
+def _pair(limits: Sequence[float | int]) -> tuple[float, float]:
     """Two numbers, as config.json may have them."""
     low, high = limits
     return float(low), float(high)
