@@ -15,6 +15,8 @@ from longwave.compat.mamba import Mamba
 from longwave.compat.mamba2 import Mamba2, Mamba2Simple
 from longwave.compat.mamba3 import Mamba3
 from longwave.compat.residual_norms import RMSNorm
+from longwave.compat.selective_scan import mamba_inner_fn
+from longwave.compat.ssd import mamba_split_conv1d_scan_combined
 from longwave.errors import ConfigError, ShapeError, UnsupportedError
 
 WIDTH = 16
@@ -158,6 +160,29 @@ def test_it_is_our_mixer(case: str) -> None:
     ours = cls(WIDTH, **options).double()
     ours.load_state_dict(layer.state_dict())
     assert torch.equal(layer(x), ours(x))
+
+
+@pytest.mark.parametrize("case", ["mamba", "mamba-options"])
+def test_mamba_is_its_fused_function(case: str) -> None:
+    layer, x = made(case), normal(2, 9, WIDTH)
+    found = mamba_inner_fn(
+        layer.in_proj(x).mT, layer.conv1d.weight, layer.conv1d.bias, layer.x_proj.weight, layer.dt_proj.weight,
+        layer.out_proj.weight, layer.out_proj.bias, -layer.A_log.exp(), None, None, layer.D,
+        delta_bias=layer.dt_proj.bias,
+    )  # fmt: skip
+    torch.testing.assert_close(layer(x), found, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", ["mamba2", "mamba2-options"])
+def test_mamba_2_is_its_fused_function(case: str) -> None:
+    layer, x = made(case), normal(2, 9, WIDTH)
+    found = mamba_split_conv1d_scan_combined(
+        layer.in_proj(x), layer.conv1d.weight[:, 0], layer.conv1d.bias, layer.dt_bias, -layer.A_log.exp(),
+        layer.D.view(layer.nheads, -1) if layer.D_has_hdim else layer.D, 4, dt_limit=layer.dt_limit,
+        rmsnorm_weight=layer.norm.weight if layer.rmsnorm else None, rmsnorm_eps=1e-5,
+        outproj_weight=layer.out_proj.weight, headdim=layer.headdim, ngroups=layer.ngroups, norm_before_gate=False,
+    )  # fmt: skip
+    torch.testing.assert_close(layer(x), found, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("case", CASES)

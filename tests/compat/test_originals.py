@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -328,3 +329,14 @@ def test_the_command_line_says_what_is_wrong(tmp_path: Path) -> None:
     assert missing.returncode == 2
     assert "nowhere.py: no such file" in missing.stderr
     assert run(cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_readmes_lines_run(readme: str) -> None:
+    text = (Path(__file__).parents[2] / readme).read_text()
+    (lines,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "compat.install" in block]
+    assert len(lines.splitlines()) == 5
+    try:
+        exec(lines, {})
+    finally:
+        compat.uninstall()
