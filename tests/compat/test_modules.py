@@ -215,6 +215,19 @@ def test_steps_write_to_the_cache_they_are_given(case: str) -> None:
         torch.testing.assert_close(y[:, 0], layer(x)[:, t], rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_reach_back_to_what_is_not_cached(case: str) -> None:
+    layer, x = made(case), normal(2, 6, WIDTH).requires_grad_()
+    params = InferenceParams(max_seqlen=6, max_batch_size=2)
+    outputs = []
+    for begin, end in ((0, 3), (3, 4), (4, 6)):
+        outputs.append(layer(x[:, begin:end], inference_params=params))
+        params.seqlen_offset = end
+    torch.cat(outputs, 1).square().sum().backward()  # what is written to the caches must not be what autograd keeps
+    assert x.grad is not None
+    assert not any(tensor.requires_grad for tensor in params.key_value_memory_dict[3])
+
+
 def test_shapes_of_caches() -> None:
     def shapes(case: str) -> list[tuple[int, ...]]:
         return [tuple(tensor.shape) for tensor in made(case).allocate_inference_cache(2, max_seqlen=9)]
