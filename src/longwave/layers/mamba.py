@@ -1,7 +1,7 @@
 """Mamba: a selective state space model, whose step, input and output weights are functions of the input."""
 
 import math
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,6 @@ class MambaState(NamedTuple):
     ssm: Float[Tensor, "batch dim modes"]
 
 
-@final
 class Mamba(Mixer):
     """The selective state space model S6 in the block of its paper: convolution, scan, gate, between two projections.
 

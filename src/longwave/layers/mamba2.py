@@ -1,7 +1,7 @@
 """Mamba-2: a selective recurrence with one decay a head, between a short convolution and a gated norm."""
 
 import math
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +24,13 @@ class Mamba2State(NamedTuple):
     ssm: Float[Tensor, "batch heads head_dim state"]
 
 
-@final
 class Mamba2(Mixer):
     """Mamba-2: h[t] = exp(Δ[t] A) h[t−1] + Δ[t] x[t] B[t]ᵀ,  y[t] = h[t] C[t] + D x[t] for every head.
 
     ``in_proj`` makes z, x, B, C and Δ of the input. x, B and C pass together through a causal depthwise convolution of
     ``d_conv`` taps and SiLU; Δ = softplus(Δ + ``dt_bias``), clamped to ``dt_limit``; A = −exp(``A_log``). Then
-    ``out_proj``(RMSNorm(y · silu(z))). Heads of a group share B and C.
+    ``out_proj``(RMSNorm(y · silu(z))). Heads of a group share B and C. With ``d_ssm``, in_proj makes z₀ and x₀ too, and
+    out_proj gets silu(z₀) x₀ before the rest.
 
     Args:
         d_model: channels of input and output.
@@ -39,6 +39,7 @@ class Mamba2(Mixer):
         expand: channels of x and z, as a multiple of d_model.
         headdim: channels of a head; None is 64, or the largest power of two below it that fits.
         ngroups: groups of heads with their own B and C; norms are over as many groups of channels.
+        d_ssm: channels of x and z, where the others are a gated pair without recurrence; None: all of them.
         A_init_range: −A is drawn uniformly between these.
         D_has_hdim: D has a value for each channel, not for each head.
         rmsnorm: normalise; False leaves y · silu(z) as it is.
@@ -77,6 +78,7 @@ class Mamba2(Mixer):
         headdim: int | None = None,
         ngroups: int = 1,
         *,
+        d_ssm: int | None = None,
         A_init_range: tuple[float, float] = (1.0, 16.0),
         D_has_hdim: bool = False,
         rmsnorm: bool = True,
@@ -95,20 +97,21 @@ class Mamba2(Mixer):
         for name, size in sizes.items():
             check_positive(name, size)
         self.d_inner, self.d_state, self.ngroups = expand * d_model, d_state, ngroups
-        self.headdim = math.gcd(64, self.d_inner) if headdim is None else headdim
+        self.d_ssm = _ssm_channels(d_ssm, self.d_inner)
+        self.headdim = math.gcd(64, self.d_ssm) if headdim is None else headdim
         check_positive("headdim", self.headdim)
-        self.nheads = self.d_inner // self.headdim
-        check_heads(self.d_inner, self.headdim, ngroups)
+        self.nheads = self.d_ssm // self.headdim
+        check_heads(self.d_ssm, self.headdim, ngroups)
         self.dt_limit, self.chunk_size = dt_limit, chunk_size
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner + 2 * ngroups * d_state + self.nheads, bias=bias)
-        channels = self.d_inner + 2 * ngroups * d_state
+        channels = self.d_ssm + 2 * ngroups * d_state
         self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels, padding=d_conv - 1, bias=conv_bias)
         dt = log_uniform((self.nheads,), dt_min, dt_max).clamp(min=dt_init_floor)
         self.dt_bias = nn.Parameter(softplus_inverse(dt).to(torch.get_default_dtype()))
         self.A_log = nn.Parameter(_A_log(self.nheads, *A_init_range))
-        self.D = nn.Parameter(torch.ones(self.d_inner if D_has_hdim else self.nheads))
-        group = self.d_inner // ngroups
-        norm = GatedRMSNorm(self.d_inner, group, norm_before_gate=norm_before_gate, eps=norm_eps)
+        self.D = nn.Parameter(torch.ones(self.d_ssm if D_has_hdim else self.nheads))
+        group = self.d_ssm // ngroups
+        norm = GatedRMSNorm(self.d_ssm, group, norm_before_gate=norm_before_gate, eps=norm_eps)
         self.norm = norm if rmsnorm else None
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
 
@@ -127,7 +130,7 @@ class Mamba2(Mixer):
         self, x: Tensor, state: State | None, lengths: Tensor | None, reset: Tensor | None, rate: float
     ) -> tuple[Tensor, Mamba2State]:
         conv, ssm = (None, None) if state is None else self._checked(state, x)
-        z, xBC, dt = self._projections(x, rate)
+        past, z, xBC, dt = self._projections(x, rate)
         with without_autocast(x.device.type):
             weight, bias, A, D, dt_bias = self._system()
             convolved = short_conv(xBC, weight, bias, conv, activation="silu", reset=reset, lengths=lengths)
@@ -136,12 +139,12 @@ class Mamba2(Mixer):
                 u, dt, A, B, C, D, dt_bias, ssm,
                 dt_softplus=True, dt_limit=self.dt_limit, reset=reset, lengths=lengths, chunk=self.chunk_size,
             )  # fmt: skip
-            y = self._gated(y, z)
+            y = self._gated(y, z, past)
         return project(self.out_proj, y).to(x.dtype), Mamba2State(convolved.final_state, final)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba2State]:
         conv, ssm = self._checked(state, x_t)
-        z, xBC, dt = self._projections(x_t, rate)
+        past, z, xBC, dt = self._projections(x_t, rate)
         with without_autocast(x_t.device.type):
             weight, bias, A, D, dt_bias = self._system()
             window = torch.cat([conv, xBC.to(conv.dtype)[..., None]], -1)
@@ -152,24 +155,24 @@ class Mamba2(Mixer):
             enters = (delta[..., None] * u)[..., None] * B[:, :, None]
             h = torch.addcmul(enters, (delta * A).exp()[..., None, None], ssm)
             y = torch.addcmul((h @ C[..., None])[..., 0], D.view(self.nheads, -1), u)
-            y = self._gated(y.to(x_t.dtype), z)
+            y = self._gated(y.to(x_t.dtype), z, past)
         return self.out_proj(y).to(x_t.dtype), Mamba2State(window[..., 1:], h)
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have A, D and the bias of Δ in 32
 
     def _projections(self, x: Tensor, rate: float) -> tuple[Tensor, ...]:
-        """z, (x, B, C) before the convolution, and dt."""
+        """z₀ and x₀ together, z, (x, B, C) before the convolution, and dt."""
         if rate != 1:
             raise UnsupportedError(
                 f"rate={rate}: Mamba2 has no sampling interval, its steps come from the input; give 1"
             )
-        channels = self.d_inner + 2 * self.ngroups * self.d_state
-        return project(self.in_proj, x).split([self.d_inner, channels, self.nheads], -1)
+        past, channels = 2 * (self.d_inner - self.d_ssm), self.d_ssm + 2 * self.ngroups * self.d_state
+        return project(self.in_proj, x).split([past, self.d_ssm, channels, self.nheads], -1)
 
     def _parts(self, xBC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x by heads, B and C by groups."""
-        x, B, C = xBC.split([self.d_inner, *[self.ngroups * self.d_state] * 2], -1)
+        x, B, C = xBC.split([self.d_ssm, *[self.ngroups * self.d_state] * 2], -1)
         groups = self.ngroups, self.d_state
         return x.unflatten(-1, (self.nheads, -1)), B.unflatten(-1, groups), C.unflatten(-1, groups)
 
@@ -181,10 +184,14 @@ class Mamba2(Mixer):
         D = D if len(D) == self.nheads else D.view(self.nheads, -1)
         return self.conv1d.weight[:, 0].to(dtype), bias, -self.A_log.to(dtype).exp(), D, self.dt_bias.to(dtype)
 
-    def _gated(self, y: Tensor, z: Tensor) -> Tensor:
-        """y by heads, gated by z and normalised."""
+    def _gated(self, y: Tensor, z: Tensor, past: Tensor) -> Tensor:
+        """y by heads, gated by z and normalised, after silu(z₀) x₀."""
         y = y.flatten(-2)
-        return y * F.silu(z) if self.norm is None else self.norm(y, z)
+        y = y * F.silu(z) if self.norm is None else self.norm(y, z)
+        if not past.shape[-1]:
+            return y
+        z0, x0 = past.chunk(2, -1)
+        return torch.cat([F.silu(z0) * x0, y], -1)
 
     def _state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         conv = batch, self.conv1d.in_channels, self.conv1d.kernel_size[0] - 1
@@ -195,6 +202,16 @@ class Mamba2(Mixer):
         for tensor, shape in zip(state, self._state_shapes(x.shape[0]), strict=True):
             check_state(tensor, shape, real_dtype(x.dtype), x)
         return tuple(state)
+
+
+def _ssm_channels(d_ssm: int | None, d_inner: int) -> int:
+    """The channels that go through the recurrence."""
+    if d_ssm is None:
+        return d_inner
+    check_positive("d_ssm", d_ssm)
+    if d_ssm > d_inner:
+        raise ConfigError(f"d_ssm={d_ssm} is more than the {d_inner} channels that there are")
+    return d_ssm
 
 
 def _A_log(heads: int, low: float, high: float) -> Tensor:
