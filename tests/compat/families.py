@@ -11,6 +11,7 @@ _ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_
 _HEADS = {
     "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 2, "mamba_chunk_size": 8
 }  # fmt: skip
+_SHARED = {"num_key_value_heads": 4, "n_mamba_heads": 2, "num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "hybrid"]}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("Mamba", {"num_hidden_layers": 2, "state_size": 8}),
@@ -19,7 +20,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "Jamba",
         {**_ATTENTION, "mamba_d_state": 8, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2},
     ),
-    "zamba": ("Zamba", {**_ATTENTION, "num_key_value_heads": 4, "n_mamba_heads": 2, "mamba_d_state": 8}),
+    "zamba": ("Zamba", {**_ATTENTION, **_SHARED, "mamba_d_state": 8}),
     "mamba2": (
         "Mamba2",
         {"num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 16, "n_groups": 2, "chunk_size": 8},
@@ -30,8 +31,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "GraniteMoeHybrid",
         {**_ATTENTION, **_HEADS, "layer_types": ["mamba", "attention"], "shared_intermediate_size": 48},
     ),
-    "nemotron_h": ("NemotronH", {**_ATTENTION}),
-    "zamba2": ("Zamba2", {**_ATTENTION}),
+    "nemotron_h": (
+        "NemotronH",
+        {**_ATTENTION, "layer_types": ["linear_attention", "full_attention"], "head_dim": 8, "n_groups": 2}
+        | {"mamba_num_heads": 4, "mamba_head_dim": 16, "ssm_state_size": 8, "chunk_size": 8},
+    ),
+    "zamba2": ("Zamba2", {**_ATTENTION, **_SHARED, "mamba_d_state": 8, "mamba_ngroups": 2, "chunk_size": 8}),
 }
 
 
@@ -41,7 +46,12 @@ def model_of(family: str) -> Any:
     library = importlib.import_module("transformers")
     torch.manual_seed(0)
     config = getattr(library, f"{name}Config")(**{**_COMMON, **options})
-    return getattr(library, f"{name}ForCausalLM")(config).eval()
+    config._experts_implementation = "eager"  # the other one has no double precision
+    model = getattr(library, f"{name}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # zeros and ones would hide mistakes
+    return model
 
 
 def tokens(rows: int = 2, time: int = 21) -> torch.Tensor:

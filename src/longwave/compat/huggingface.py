@@ -122,7 +122,7 @@ class Report:
     def _engage(self, module: ModuleType) -> None:
         """Put our operations into one modeling file, if it has a place for them."""
         family = module.__name__.split(".")[-2]
-        names = [name for name, value in vars(module).items() if _is_open_to_packages(value)]
+        names = [name for name, value in vars(module).items() if _looks_in_packages(value, module)]
         if not names:
             return
         file = self.files[family] = Engagement()
@@ -202,9 +202,11 @@ def _version() -> str:
     return version
 
 
-def _is_open_to_packages(value: object) -> bool:
-    """Whether this is a function for which transformers looks in other packages when it is imported."""
-    return inspect.isfunction(value) and value.__globals__.get("__name__") == "transformers.integrations.hub_kernels"
+def _looks_in_packages(value: object, module: ModuleType) -> bool:
+    """Whether this is a function of the module's for which transformers has looked in other packages."""
+    if not inspect.isfunction(value) or value.__module__ != module.__name__:
+        return False
+    return value.__globals__.get("__name__") == "transformers.integrations.hub_kernels"
 
 
 def _forward(run: mixers.Run, original: Callable[..., Tensor], file: Engagement) -> Callable[..., Tensor]:
