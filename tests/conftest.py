@@ -15,6 +15,7 @@ _CHECKED = (
     "layers",
     "pretrained",
     "models",
+    "compat",
     "data",
     "train",
     "plots",

@@ -157,6 +157,13 @@ MIXER_CASES = (
         rate=False,
         projected=True,
     ),
+    MixerCase(
+        "Mamba2-partly",
+        "Mamba2",
+        {"d_state": 3, "headdim": 2, "d_ssm": 4, "ngroups": 2},
+        rate=False,
+        projected=True,
+    ),
     MixerCase("Mamba3", "Mamba3", {"d_state": 8, "headdim": 2}, long=True, rate=False, projected=True),
     MixerCase(
         "Mamba3-groups-softplus-norm",

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -16,6 +16,7 @@ from longwave.shapes import Tensor
 Cache = tuple[Tensor, ...]
 
 
+@runtime_checkable
 class Params(Protocol):
     """What a mixer reads of `InferenceParams`: positions before these, and the caches by number of the layer."""
 

@@ -1,5 +1,6 @@
 """mamba_ssm.modules.mamba2.Mamba2 and mamba_ssm.modules.mamba2_simple.Mamba2Simple."""
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -53,14 +54,14 @@ class Mamba2(layers.Mamba2, ConvolutionCached):
         headdim: int = 64,
         d_ssm: int | None = None,
         ngroups: int = 1,
-        A_init_range: tuple[float, float] = (1, 16),
+        A_init_range: Sequence[float] = (1, 16),
         D_has_hdim: bool = False,
         rmsnorm: bool = True,
         norm_before_gate: bool = False,
         dt_min: float = 0.001,
         dt_max: float = 0.1,
         dt_init_floor: float = 1e-4,
-        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        dt_limit: Sequence[float] = (0.0, float("inf")),
         bias: bool = False,
         conv_bias: bool = True,
         chunk_size: int = 256,
@@ -75,9 +76,9 @@ class Mamba2(layers.Mamba2, ConvolutionCached):
             raise UnsupportedError("longwave does not spread a layer over processes: leave out process_group")
         with placed(device):
             super().__init__(
-                d_model, d_state, d_conv, expand, headdim, ngroups, d_ssm=d_ssm, A_init_range=A_init_range,
+                d_model, d_state, d_conv, expand, headdim, ngroups, d_ssm=d_ssm, A_init_range=_pair(A_init_range),
                 D_has_hdim=D_has_hdim, rmsnorm=rmsnorm, norm_before_gate=norm_before_gate, dt_min=dt_min,
-                dt_max=dt_max, dt_init_floor=dt_init_floor, dt_limit=dt_limit, bias=bias, conv_bias=conv_bias,
+                dt_max=dt_max, dt_init_floor=dt_init_floor, dt_limit=_pair(dt_limit), bias=bias, conv_bias=conv_bias,
                 chunk_size=chunk_size,
             )  # fmt: skip
         _init_taps(self.conv1d, conv_init)
@@ -147,11 +148,11 @@ class Mamba2Simple(layers.Mamba2, ConvolutionCached):
         expand: int = 2,
         headdim: int = 128,
         ngroups: int = 1,
-        A_init_range: tuple[float, float] = (1, 16),
+        A_init_range: Sequence[float] = (1, 16),
         dt_min: float = 0.001,
         dt_max: float = 0.1,
         dt_init_floor: float = 1e-4,
-        dt_limit: tuple[float, float] = (0.0, float("inf")),
+        dt_limit: Sequence[float] = (0.0, float("inf")),
         learnable_init_states: bool = False,
         activation: str = "swish",
         bias: bool = False,
@@ -165,8 +166,8 @@ class Mamba2Simple(layers.Mamba2, ConvolutionCached):
         choose("activation", activation, _ACTIVATIONS)
         with placed(device):
             super().__init__(
-                d_model, d_state, d_conv, expand, headdim, ngroups, A_init_range=A_init_range, dt_min=dt_min,
-                dt_max=dt_max, dt_init_floor=dt_init_floor, dt_limit=dt_limit, bias=bias, conv_bias=conv_bias,
+                d_model, d_state, d_conv, expand, headdim, ngroups, A_init_range=_pair(A_init_range), dt_min=dt_min,
+                dt_max=dt_max, dt_init_floor=dt_init_floor, dt_limit=_pair(dt_limit), bias=bias, conv_bias=conv_bias,
                 chunk_size=chunk_size,
             )  # fmt: skip
             states = self.nheads, self.headdim, d_state
@@ -196,6 +197,12 @@ class Mamba2Simple(layers.Mamba2, ConvolutionCached):
             return None
         conv, ssm = self.initial_state(len(x), dtype=x.dtype, device=x.device)
         return Mamba2State(conv, self.init_states.to(real_dtype(x.dtype)).expand_as(ssm))
+
+
+def _pair(limits: Sequence[float]) -> tuple[float, float]:
+    """Two numbers, as config.json may have them."""
+    low, high = limits
+    return float(low), float(high)
 
 
 def _init_taps(conv: nn.Conv1d, bound: float | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 VERSIONS = {"mamba_ssm": "2.3.2.post1+longwave", "causal_conv1d": "1.7.0+longwave"}
 
 _CONVOLUTION = ("causal_conv1d_fn", "causal_conv1d_update")
+_MIXERS = {"mamba": "Mamba", "mamba2": "Mamba2", "mamba3": "Mamba3"}
 _RESIDUAL_NORMS = ("RMSNorm", "layer_norm_fn", "rms_norm_fn", "layer_norm_linear_fn")
 
 # module -> file here -> names; a package has its modules as attributes too
@@ -25,7 +26,25 @@ CONTENTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "mamba_ssm": {
         "selective_scan": ("selective_scan_fn", "mamba_inner_fn"),
+        **{file: (name,) for file, name in _MIXERS.items()},
+        "language": ("MambaLMHeadModel",),
     },
+    "mamba_ssm.models": {},
+    "mamba_ssm.models.config_mamba": {"language": ("MambaConfig",)},
+    "mamba_ssm.models.mixer_seq_simple": {
+        "language": ("MambaLMHeadModel", "MixerModel", "create_block", "_init_weights"),
+        **{file: (name,) for file, name in _MIXERS.items()},
+        "block": ("Block", "GatedMLP"),
+        "residual_norms": _RESIDUAL_NORMS,
+    },
+    "mamba_ssm.modules": {},
+    "mamba_ssm.modules.block": {"block": ("Block",)},
+    "mamba_ssm.modules.mlp": {"block": ("GatedMLP",)},
+    "mamba_ssm.modules.mamba_simple": {"mamba": ("Mamba",)},
+    "mamba_ssm.modules.mamba2": {"mamba2": ("Mamba2",)},
+    "mamba_ssm.modules.mamba2_simple": {"mamba2": ("Mamba2Simple",)},
+    "mamba_ssm.modules.mamba3": {"mamba3": ("Mamba3",)},
+    "mamba_ssm.modules.ssd_minimal": {"ssd": ("ssd_minimal_discrete", "segsum")},
     "mamba_ssm.ops": {},
     "mamba_ssm.ops.selective_scan_interface": {
         "selective_scan": ("selective_scan_fn", "selective_scan_ref", "mamba_inner_fn", "mamba_inner_ref"),
@@ -52,8 +71,11 @@ CONTENTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "mamba_ssm.ops.triton.layer_norm": {"residual_norms": _RESIDUAL_NORMS},
     "mamba_ssm.ops.triton.layernorm": {"residual_norms": _RESIDUAL_NORMS},  # its name until 2.0
-    "mamba_ssm.modules": {},
-    "mamba_ssm.modules.ssd_minimal": {"ssd": ("ssd_minimal_discrete", "segsum")},
+    "mamba_ssm.utils": {},
+    "mamba_ssm.utils.generation": {
+        "generation": ("InferenceParams", "GenerationMixin", "decode", "sample"),
+    },
+    "mamba_ssm.utils.hf": {"language": ("load_config_hf", "load_state_dict_hf")},
 }
 
 # what cannot be offered -> why; everything below it as well

@@ -219,7 +219,7 @@ def ssd_selective_scan(
         return (v if v.ndim == axes + 2 else v[..., None].expand(*v.shape, headdim)).flatten(axes)
 
     dt, bias = channels(dt, 2), None if dt_bias is None else channels(dt_bias, 0)
-    if dt_limit != _ALL_STEPS:
+    if tuple(dt_limit) != _ALL_STEPS:
         dt = dt if bias is None else dt + bias
         dt, bias = (F.softplus(dt) if dt_softplus else dt).clamp(*dt_limit), None
         dt_softplus = False
