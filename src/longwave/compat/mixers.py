@@ -19,6 +19,7 @@ from typing import Any, final
 import torch
 import torch.nn.functional as F
 
+from longwave.compat.state_update import selective_state_update
 from longwave.layers.base import real_dtype, without_autocast
 from longwave.layers.projection import project
 from longwave.ops import gated_norm, selective_scan, short_conv, ssd
@@ -36,17 +37,24 @@ class Past:
     layer: int
     seq_idx: Int[Tensor, "batch time"] | None  # −1 for padding
 
-    def states(self) -> tuple[Tensor | None, Tensor | None]:
-        """The last inputs of the convolution, and the state of the recurrence; None before the first position."""
-        if self.cache is None or (window := self.cache.get_conv_state(self.layer)) is None:
-            return None, None
-        return window[..., 1:], self.cache.get_recurrent_state(self.layer)
+    def window(self) -> Tensor | None:
+        """The last inputs of the convolution, as many as it has taps; None before the first position."""
+        return None if self.cache is None else self.cache.get_conv_state(self.layer)
 
-    def keep(self, conv: Tensor, ssm: Tensor) -> None:
-        """Hand the states on. The cache's window is as wide as the convolution, which never sees its oldest input."""
-        if self.cache is not None:
-            self.cache.update_conv_state(F.pad(conv, (1, 0)), self.layer)
-            self.cache.update_recurrent_state(ssm, self.layer)
+    def state(self) -> Tensor | None:
+        """The state of the recurrence; None before the first position."""
+        return None if self.cache is None else self.cache.get_recurrent_state(self.layer)
+
+    def keep(self, window: Tensor | None = None, state: Tensor | None = None) -> None:
+        """Let the cache hold these, in its own tensors."""
+        if self.cache is not None and window is not None:
+            self.cache.update_conv_state(window, self.layer)
+        if self.cache is not None and state is not None:
+            self.cache.update_recurrent_state(state, self.layer)
+
+    def one_token(self, x: Tensor) -> bool:
+        """Whether the cache goes on by one position, without gradients, so that its tensors can be written to."""
+        return x.shape[1] == 1 and self.seq_idx is None and not torch.is_grad_enabled() and self.window() is not None
 
 
 Run = Callable[[ModuleOfTransformers, Float[Tensor, "batch time d_model"], Past], Float[Tensor, "batch time d_model"]]
@@ -83,28 +91,47 @@ def _selective(
     dt_bias: Tensor | None,
 ) -> Tensor:
     """Convolution, selection, scan and the last projection of Mamba-1."""
-    conv, h = past.states()
-    u, conv = short_conv(
-        u, mixer.conv1d.weight[:, 0], mixer.conv1d.bias, conv, activation="silu", seq_idx=past.seq_idx
-    )
+    h, one_token = past.state(), past.one_token(u)
+    u = _convolved(mixer, u, past)
     delta, B, C = select(mixer, u)
-    A = _decay(mixer)
     with without_autocast("cpu"):
-        y, final = selective_scan(
-            u,
-            delta,
-            A.flatten(0, -2),
-            B,
-            C,
-            mixer.D.flatten(),
-            z,
-            dt_bias,
-            None if h is None else h.reshape(len(h), -1, h.shape[-1]),
-            delta_softplus=True,
-            seq_idx=past.seq_idx,
-        )
-    past.keep(conv, final.view(len(final), *A.shape))
+        if one_token:
+            y = _next_selective(mixer, h, u, delta, B, C, z, dt_bias)
+        else:
+            y, final = selective_scan(
+                u,
+                delta,
+                _decay(mixer).flatten(0, -2),
+                B,
+                C,
+                mixer.D.flatten(),
+                z,
+                dt_bias,
+                None if h is None else h.flatten(1, -2),
+                delta_softplus=True,
+                seq_idx=past.seq_idx,
+            )
+            past.keep(state=final.view(len(final), *mixer.A_log.shape))
     return project(mixer.out_proj, y)
+
+
+def _next_selective(
+    mixer: ModuleOfTransformers,
+    h: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    B: Tensor,
+    C: Tensor,
+    z: Tensor,
+    dt_bias: Tensor | None,
+) -> Tensor:
+    """One position of Mamba-1; the state is written to. Channels of a group are a head."""
+    heads = B.shape[2]
+    h = h.view(len(h), heads, -1, h.shape[-1])
+    u, delta, z = (v[:, 0].unflatten(-1, (heads, -1)) for v in (u, delta, z))
+    A, D, bias = (None if v is None else v.view(*h.shape[1:3], -1) for v in (_decay(mixer), mixer.D, dt_bias))
+    D, bias = D[..., 0], None if bias is None else bias[..., 0]
+    return selective_state_update(h, u, delta, A, B[:, 0], C[:, 0], D, z, bias, True).flatten(1)[:, None]
 
 
 def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,28 +154,51 @@ def _select_by_head(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Ten
 def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
     """Convolution, state space duality, gate and the last projection of Mamba-2."""
     z, xBC, dt = zxBCdt.split([mixer.intermediate_size, mixer.conv_dim, mixer.num_heads], -1)
-    conv, h = past.states()
-    xBC, conv = short_conv(
-        xBC, mixer.conv1d.weight[:, 0], mixer.conv1d.bias, conv, activation="silu", seq_idx=past.seq_idx
-    )
+    h, one_token = past.state(), past.one_token(xBC)
+    xBC = _convolved(mixer, xBC, past)
     u, B, C = xBC.split([mixer.intermediate_size, *[mixer.n_groups * mixer.ssm_state_size] * 2], -1)
+    u, B, C = (v.unflatten(-1, (n, -1)) for v, n in ((u, mixer.num_heads), (B, mixer.n_groups), (C, mixer.n_groups)))
     with without_autocast("cpu"):
-        y, final = ssd(
-            u.unflatten(-1, (mixer.num_heads, -1)),
-            dt,
-            _decay(mixer),
-            B.unflatten(-1, (mixer.n_groups, -1)),
-            C.unflatten(-1, (mixer.n_groups, -1)),
-            mixer.D,
-            mixer.dt_bias,
-            h,
-            dt_softplus=True,
-            dt_limit=mixer.time_step_limit,
-            seq_idx=past.seq_idx,
-        )
+        if one_token:
+            y = _next_dual(mixer, h, u, dt, B, C)
+        else:
+            y, final = ssd(
+                u,
+                dt,
+                _decay(mixer),
+                B,
+                C,
+                mixer.D,
+                mixer.dt_bias,
+                h,
+                dt_softplus=True,
+                dt_limit=mixer.time_step_limit,
+                seq_idx=past.seq_idx,
+            )
+            past.keep(state=final)
         y = _gated(mixer, y.flatten(-2), z)
-    past.keep(conv, final)
     return project(mixer.out_proj, y)
+
+
+def _next_dual(mixer: ModuleOfTransformers, h: Tensor, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """One position of Mamba-2; the state is written to."""
+    dt = F.softplus(dt[:, 0].to(h.dtype) + mixer.dt_bias).clamp(*mixer.time_step_limit)
+    A, D, dt = _decay(mixer)[:, None, None].expand(h.shape[1:]), mixer.D[:, None], dt[..., None]
+    return selective_state_update(h, u[:, 0], dt.expand(h.shape[:3]), A, B[:, 0], C[:, 0], D.expand(h.shape[1:3]))[:, None]
+
+
+def _convolved(mixer: ModuleOfTransformers, u: Tensor, past: Past) -> Tensor:
+    """silu(conv1d(u)), from the inputs that the cache holds to those that it holds next."""
+    weight, bias, window = mixer.conv1d.weight[:, 0], mixer.conv1d.bias, past.window()
+    if past.one_token(u):
+        window.copy_(torch.cat([window[..., 1:], u.mT], -1))
+        y = (window * weight).sum(-1)
+        return F.silu(y if bias is None else y + bias).to(u.dtype)[:, None]
+    # the window is as wide as the convolution, which never sees its oldest input
+    seen = None if window is None else window[..., 1:]
+    y, seen = short_conv(u, weight, bias, seen, activation="silu", seq_idx=past.seq_idx)
+    past.keep(window=F.pad(seen, (1, 0)))
+    return y
 
 
 def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from longwave.ops import linear
 from longwave.shapes import Tensor
 
 
-def project(matrix: nn.Linear, x: Tensor) -> Tensor:
+def project(matrix: nn.Module, x: Tensor) -> Tensor:
     """matrix(x), by our operation; by torch's module where something else stands in the matrix's place."""
     return project_by(matrix.weight, matrix.bias, x) if type(matrix) is nn.Linear else matrix(x)
 
