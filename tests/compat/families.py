@@ -11,7 +11,12 @@ _ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_
 _HEADS = {
     "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 2, "mamba_chunk_size": 8
 }  # fmt: skip
-_SHARED = {"num_key_value_heads": 4, "n_mamba_heads": 2, "num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "hybrid"]}
+_SHARED = {
+    "num_key_value_heads": 4,
+    "n_mamba_heads": 2,
+    "num_hidden_layers": 3,
+    "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
+}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("Mamba", {"num_hidden_layers": 2, "state_size": 8}),

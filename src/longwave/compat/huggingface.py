@@ -154,12 +154,12 @@ def transformers() -> Report:
 
     The mixers of mamba, falcon_mamba, jamba, zamba, mamba2, bamba, falcon_h1, granitemoehybrid, nemotron_h and zamba2,
     in forward passes, training and generation, and the short convolutions of the other models that have one, whether
-    their modeling files are imported already or later. Weights, configurations and caches are transformers' own. Tensors
-    on another device take the path that was there before.
+    their modeling files are imported already or later. Weights, configurations and caches stay those of transformers.
+    Tensors on another device take the path that was there before.
 
-    Two things come out otherwise than in plain transformers. A prompt in several chunks gives what it gives in one: the
-    state of the Mamba-1 kinds is carried on, and the limits on dt of Mamba-2 hold for single tokens too. And padding, on
-    either side, stays out of the states.
+    Two things come out otherwise than in plain transformers. A prompt in several chunks gives what it gives in one:
+    the state of the Mamba-1 kinds is carried on, and the limits on dt of Mamba-2 hold for single tokens too. And
+    padding, on either side, stays out of the states.
 
     Returns:
         What was engaged, with `undo()`; a context manager that undoes at its end. The report that is in force is

@@ -8,8 +8,8 @@ Mamba-2 (mamba2, bamba, falcon_h1, granitemoehybrid, nemotron_h, zamba2):
 
     z, xBC, δ = in_proj(x),  (u, B, C) = silu(conv1d(xBC)),  y = out_proj(norm(ssd(u, δ, B, C), z)).
 
-Both run from the states that the cache holds to those that it holds next, and padding enters neither: a chunk of a prompt,
-one token of a generation and a whole training sequence are the same lines.
+Both run from the states that the cache holds to those that it holds next, and padding enters neither. A single token
+without gradients moves the cache's own tensors on.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ ModuleOfTransformers = Any  # its modules have no types of their own to name
 @final
 @dataclass(frozen=True)
 class Past:
-    """What a cache of transformers holds of one layer, if there is a cache, and the sequences that positions belong to."""
+    """What a cache of transformers holds of one layer, if there is one, and the sequences that positions belong to."""
 
     cache: Any
     layer: int
@@ -53,8 +53,8 @@ class Past:
             self.cache.update_recurrent_state(state, self.layer)
 
     def one_token(self, x: Tensor) -> bool:
-        """Whether the cache goes on by one position, without gradients, so that its tensors can be written to."""
-        return x.shape[1] == 1 and self.seq_idx is None and not torch.is_grad_enabled() and self.window() is not None
+        """Whether there is one position, without gradients, so that the cache's tensors can be written to."""
+        return x.shape[1] == 1 and self.seq_idx is None and not torch.is_grad_enabled()
 
 
 Run = Callable[[ModuleOfTransformers, Float[Tensor, "batch time d_model"], Past], Float[Tensor, "batch time d_model"]]
@@ -91,11 +91,11 @@ def _selective(
     dt_bias: Tensor | None,
 ) -> Tensor:
     """Convolution, selection, scan and the last projection of Mamba-1."""
-    h, one_token = past.state(), past.one_token(u)
+    h = past.state()
     u = _convolved(mixer, u, past)
     delta, B, C = select(mixer, u)
     with without_autocast("cpu"):
-        if one_token:
+        if h is not None and past.one_token(u):
             y = _next_selective(mixer, h, u, delta, B, C, z, dt_bias)
         else:
             y, final = selective_scan(
@@ -125,12 +125,15 @@ def _next_selective(
     z: Tensor,
     dt_bias: Tensor | None,
 ) -> Tensor:
-    """One position of Mamba-1; the state is written to. Channels of a group are a head."""
-    heads = B.shape[2]
-    h = h.view(len(h), heads, -1, h.shape[-1])
-    u, delta, z = (v[:, 0].unflatten(-1, (heads, -1)) for v in (u, delta, z))
-    A, D, bias = (None if v is None else v.view(*h.shape[1:3], -1) for v in (_decay(mixer), mixer.D, dt_bias))
-    D, bias = D[..., 0], None if bias is None else bias[..., 0]
+    """One position of Mamba-1, whose state is written to; a group of channels is a head of the update."""
+    heads, modes = B.shape[2:]
+
+    def by_head(v: Tensor) -> Tensor:
+        return v.unflatten(-1, (heads, -1))
+
+    u, delta, z = (by_head(v[:, 0]) for v in (u, delta, z))
+    D, bias = by_head(mixer.D.flatten()), None if dt_bias is None else by_head(dt_bias)
+    A, h = _decay(mixer).view(heads, -1, modes), h.view(len(h), heads, -1, modes)
     return selective_state_update(h, u, delta, A, B[:, 0], C[:, 0], D, z, bias, True).flatten(1)[:, None]
 
 
@@ -154,12 +157,12 @@ def _select_by_head(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Ten
 def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
     """Convolution, state space duality, gate and the last projection of Mamba-2."""
     z, xBC, dt = zxBCdt.split([mixer.intermediate_size, mixer.conv_dim, mixer.num_heads], -1)
-    h, one_token = past.state(), past.one_token(xBC)
+    h = past.state()
     xBC = _convolved(mixer, xBC, past)
     u, B, C = xBC.split([mixer.intermediate_size, *[mixer.n_groups * mixer.ssm_state_size] * 2], -1)
     u, B, C = (v.unflatten(-1, (n, -1)) for v, n in ((u, mixer.num_heads), (B, mixer.n_groups), (C, mixer.n_groups)))
     with without_autocast("cpu"):
-        if one_token:
+        if h is not None and past.one_token(u):
             y = _next_dual(mixer, h, u, dt, B, C)
         else:
             y, final = ssd(
@@ -181,16 +184,18 @@ def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
 
 
 def _next_dual(mixer: ModuleOfTransformers, h: Tensor, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """One position of Mamba-2; the state is written to."""
+    """One position of Mamba-2, whose state is written to; A, D and dt are one number a head."""
+    shape = h.shape[1:]  # heads, their channels, states
     dt = F.softplus(dt[:, 0].to(h.dtype) + mixer.dt_bias).clamp(*mixer.time_step_limit)
-    A, D, dt = _decay(mixer)[:, None, None].expand(h.shape[1:]), mixer.D[:, None], dt[..., None]
-    return selective_state_update(h, u[:, 0], dt.expand(h.shape[:3]), A, B[:, 0], C[:, 0], D.expand(h.shape[1:3]))[:, None]
+    dt = dt[..., None].expand(h.shape[:3])
+    A, D = _decay(mixer)[:, None, None].expand(shape), mixer.D[:, None].expand(shape[:2])
+    return selective_state_update(h, u[:, 0], dt, A, B[:, 0], C[:, 0], D)[:, None]
 
 
 def _convolved(mixer: ModuleOfTransformers, u: Tensor, past: Past) -> Tensor:
     """silu(conv1d(u)), from the inputs that the cache holds to those that it holds next."""
     weight, bias, window = mixer.conv1d.weight[:, 0], mixer.conv1d.bias, past.window()
-    if past.one_token(u):
+    if window is not None and past.one_token(u):
         window.copy_(torch.cat([window[..., 1:], u.mT], -1))
         y = (window * weight).sum(-1)
         return F.silu(y if bias is None else y + bias).to(u.dtype)[:, None]

@@ -29,7 +29,7 @@ class Rebinding:
 
 @final
 class Watch(MetaPathFinder):
-    """Calls a function with every module of matching name as soon as it has been imported, while on ``sys.meta_path``."""
+    """Calls a function with every module of matching name once it is imported, while this is on ``sys.meta_path``."""
 
     def __init__(self, pattern: re.Pattern[str], imported: Callable[[ModuleType], None]) -> None:
         self._pattern, self._imported = pattern, imported
@@ -42,7 +42,8 @@ class Watch(MetaPathFinder):
         others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
         spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = self._then_call(spec.loader.exec_module)  # this module's own loader
+            # the loader is this module's own
+            setattr(spec.loader, "exec_module", self._then_call(spec.loader.exec_module))  # noqa: B010
         return spec
 
     def _then_call(self, execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
