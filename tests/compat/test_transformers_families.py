@@ -150,6 +150,22 @@ def test_generation_in_chunks_is_generation(name: str, engaged: compat.Report) -
 
 
 @pytest.mark.parametrize("name", ["mamba", "zamba", "mamba2"])
+def test_gradients_pass_from_chunk_to_chunk(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradients(model: Any, *chunks: Tensor) -> dict[str, Tensor]:
+        cache = {}
+        for chunk in chunks:
+            output = model(chunk, use_cache=True, **cache)
+            cache = remembered(output)
+        output.logits[:, -1].square().sum().backward()
+        return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    with compat.transformers():
+        ours = gradients(model_of(name), *tokens().split([9, 12], 1))
+    plain = gradients(model_of(name), tokens())
+    assert_as_good(ours, plain, gradients(wide(model_of(name), monkeypatch), tokens()))
+
+
+@pytest.mark.parametrize("name", ["mamba", "zamba", "mamba2"])
 @torch.no_grad()
 def test_in_16_bits_it_is_at_least_as_exact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = model_of(name).bfloat16(), tokens()

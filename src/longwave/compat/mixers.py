@@ -18,6 +18,7 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from longwave.compat.state_update import selective_state_update
 from longwave.layers.base import real_dtype, without_autocast
@@ -39,11 +40,11 @@ class Past:
 
     def window(self) -> Tensor | None:
         """The last inputs of the convolution, as many as it has taps; None before the first position."""
-        return None if self.cache is None else self.cache.get_conv_state(self.layer)
+        return None if self.cache is None else _readable(self.cache.get_conv_state(self.layer))
 
     def state(self) -> Tensor | None:
         """The state of the recurrence; None before the first position."""
-        return None if self.cache is None else self.cache.get_recurrent_state(self.layer)
+        return None if self.cache is None else _readable(self.cache.get_recurrent_state(self.layer))
 
     def keep(self, window: Tensor | None = None, state: Tensor | None = None) -> None:
         """Let the cache hold these, in its own tensors."""
@@ -55,6 +56,11 @@ class Past:
     def one_token(self, x: Tensor) -> bool:
         """Whether there is one position, without gradients, so that the cache's tensors can be written to."""
         return x.shape[1] == 1 and self.seq_idx is None and not torch.is_grad_enabled()
+
+
+def _readable(cached: Tensor | None) -> Tensor | None:
+    """What a gradient may refer to: the cache writes to its own tensor."""
+    return cached.clone() if cached is not None and torch.is_grad_enabled() else cached
 
 
 Run = Callable[[ModuleOfTransformers, Float[Tensor, "batch time d_model"], Past], Float[Tensor, "batch time d_model"]]
@@ -143,7 +149,9 @@ def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Ten
     delta, B, C = mixer.x_proj(u).split(sizes, -1)
     if hasattr(mixer, "dt_layernorm"):
         delta, B, C = mixer.dt_layernorm(delta), mixer.b_layernorm(B), mixer.c_layernorm(C)
-    return F.linear(delta, mixer.dt_proj.weight), B[:, :, None], C[:, :, None]
+    plain = type(mixer.dt_proj) is nn.Linear  # else an adapter or a quantised map, with a bias that the scan will add
+    delta = F.linear(delta, mixer.dt_proj.weight) if plain else mixer.dt_proj(delta) - mixer.dt_proj.bias
+    return delta, B[:, :, None], C[:, :, None]
 
 
 def _select_by_head(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
