@@ -39,6 +39,7 @@ _PUBLIC = {
     "math": "",
     "layers": "",
     "models": "",
+    "compat": "",
     "pretrained": "",
     "plots": "",
     "data": "",

@@ -98,7 +98,7 @@ def test_slots_of_a_cache() -> None:
 
 
 def test_an_update_has_gradients_and_its_cache_has_not() -> None:
-    x, weight, bias, _ = (tensor.requires_grad_() for tensor in tensors().values())
+    x, weight, bias, _ = (tensor.clone().requires_grad_() for tensor in tensors().values())
     cache = torch.zeros(BATCH, DIM, 4, dtype=torch.float64)
     causal_conv.causal_conv1d_update(x[..., 0], cache, weight, bias).sum().backward()
     assert weight.grad is not None
@@ -154,7 +154,7 @@ def test_dtypes_are_those_of_x() -> None:
 
 def test_users_mistakes() -> None:
     x, weight, bias, _ = tensors().values()
-    with pytest.raises(ConfigError, match="activation='relu'"):
+    with pytest.raises(ConfigError, match="unknown activation 'relu'"):
         causal_conv.causal_conv1d_fn(x, weight, bias, activation="relu")
     with pytest.raises(ShapeError, match="conv_state holds 2 positions"):
         causal_conv.causal_conv1d_update(x, torch.zeros(BATCH, DIM, 2), weight, bias)

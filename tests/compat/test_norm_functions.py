@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
 from compared import assert_same, normal
 from torch import Tensor
 
+import oracles
 from longwave.compat import gated_norms, residual_norms
 from longwave.errors import ConfigError, ShapeError
 

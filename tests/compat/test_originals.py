@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -112,6 +113,15 @@ SIGNATURES = {
         "dtype=None, *, A_activation='heavy_tail'",
         "Mamba3.forward": "self, u, seq_idx=None, cu_seqlens=None, inference_params=None",
     },
+    "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined": {
+        "mamba3_siso_combined": "Q, K, V, ADT, DT, Trap, Q_bias, K_bias, Angles, D=None, Z=None, Input_States=None, "
+        "chunk_size=64, return_final_states=False, cu_seqlens=None",
+    },
+    "mamba_ssm.ops.tilelang.mamba3.mamba3_mimo": {
+        "mamba3_mimo": "Q, K, V, ADT, DT, Trap, Q_bias, K_bias, MIMO_V, MIMO_Z, MIMO_Out, Angles, D, Z, chunk_size, "
+        "rotary_dim_divisor, dtype, return_state=False, cu_seqlens=None, fuse_pregate_headwise_rms_norm=False, "
+        "outproj_norm_weight=None, outproj_norm_eps=1e-05",
+    },
     "mamba_ssm.modules.block": {
         "Block": "dim, mixer_cls, mlp_cls, norm_cls=LayerNorm, fused_add_norm=False, residual_in_fp32=False",
         "Block.forward": "self, hidden_states, residual=None, inference_params=None, **mixer_kwargs",
@@ -201,7 +211,8 @@ def test_a_package_has_its_modules_as_attributes(installed: None) -> None:
     [
         ("mamba_ssm.modules.mha", "no attention"),
         ("mamba_ssm.distributed.tensor_parallel", "over processes"),
-        ("mamba_ssm.ops.cute.mamba3", r"it has mamba_ssm.ops.sel.*triton"),
+        ("mamba_ssm.ops.cute.mamba3", "without a function of its own"),
+        ("mamba_ssm.ops.gpu_selector", r"it has mamba_ssm.ops.sel.*triton"),
         ("causal_conv1d.nowhere", "it has causal_conv1d.causal_conv1d_interface"),
     ],
 )
@@ -328,3 +339,14 @@ def test_the_command_line_says_what_is_wrong(tmp_path: Path) -> None:
     assert missing.returncode == 2
     assert "nowhere.py: no such file" in missing.stderr
     assert run(cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_readmes_lines_run(readme: str) -> None:
+    text = (Path(__file__).parents[2] / readme).read_text()
+    (lines,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "compat.install" in block]
+    assert len(lines.splitlines()) == 5
+    try:
+        exec(lines, {})
+    finally:
+        compat.uninstall()

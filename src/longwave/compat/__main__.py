@@ -31,12 +31,11 @@ def main(arguments: list[str]) -> None:
         parser.exit(1, f"{parser.prog}: {error}\n")
     sys.argv = [given.program, *given.arguments]
     if given.module:
-        sys.path[0] = os.getcwd()
         runpy.run_module(given.program, run_name="__main__", alter_sys=True)
         return
     if not os.path.exists(given.program):
         parser.exit(2, f"{parser.prog}: can't open {given.program}: no such file\n")
-    if os.path.isfile(given.program):
+    if os.path.isfile(given.program) and not sys.flags.safe_path:  # else -m has put the current folder there
         sys.path[0] = os.path.dirname(os.path.realpath(given.program))
     runpy.run_path(given.program, run_name="__main__")
 

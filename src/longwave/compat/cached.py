@@ -77,7 +77,10 @@ class Cached(Mixer):
             return y if seq_idx is None else y.masked_fill((seq_idx < 0)[..., None], 0)
         rows = len(x) if cu_seqlens is None else len(cu_seqlens) - 1
         cache = self._get_states_from_cache(inference_params, rows)
-        before = self._read(cache, x) if inference_params.seqlen_offset > 0 else None
+        goes_on = inference_params.seqlen_offset > 0
+        if goes_on and x.shape[1] == 1 and cu_seqlens is None:
+            return self._advance(x, cache)[0]
+        before = self._read(cache, x) if goes_on else None
         if cu_seqlens is None:
             y, after = self._run(x, before, None, beginnings(x, seq_idx, None), 1.0)
         else:
@@ -94,7 +97,7 @@ class Cached(Mixer):
         self._check_step(x_t, 1.0)
         y, after = self._step(x_t, self._read(cache, x_t), 1.0)
         self._write(cache, after)
-        return y.view(x.shape), *cache
+        return y.reshape(x.shape), *cache
 
     def _before(self, x: Tensor) -> State | None:
         """The state before whole sequences."""
@@ -109,8 +112,8 @@ class Cached(Mixer):
         return (dtype, dtype)
 
     def _read(self, cache: Cache, x: Tensor) -> State:
-        """The state in a cache, in the precision that x needs."""
-        return tuple(tensor.to(real_dtype(x.dtype)) for tensor in cache)
+        """The state in a cache, in the precision that x needs; what autograd keeps of it is no part of the cache."""
+        return tuple(tensor.to(real_dtype(x.dtype), copy=torch.is_grad_enabled()) for tensor in cache)
 
     @torch.no_grad()
     def _write(self, cache: Cache, state: State) -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 
-from longwave.errors import ConfigError, ShapeError
+from longwave.errors import ShapeError
+from longwave.layers.options import choose
 from longwave.ops import short_conv
 from longwave.shapes import Float, Int, Tensor
 
-_ACTIVATIONS = {None: None, "silu": "silu", "swish": "silu"}
+_ACTIVATIONS = {"silu": "silu", "swish": "silu"}
 
 
 def causal_conv1d_fn(
@@ -206,9 +207,8 @@ def _convolve(
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """y and the final states, time last, in the dtype of x."""
-    y, final = short_conv(
-        x.mT, weight, bias, initial_states, activation=_activation(activation), seq_idx=seq_idx, impl=impl
-    )
+    f = None if activation is None else choose("activation", activation, _ACTIVATIONS)
+    y, final = short_conv(x.mT, weight, bias, initial_states, activation=f, seq_idx=seq_idx, impl=impl)
     return y.mT, final.to(x.dtype)
 
 
@@ -228,8 +228,8 @@ def _update(
     u = x[..., None] if x.ndim == 2 else x
     before = conv_state if slots is None else conv_state[slots.clamp(min=0).long()]
     if cache_seqlens is None:
-        seen = before[..., length - taps :]
-        after = torch.cat([before, u.to(before.dtype)], -1)[..., -length:]
+        line = torch.cat([before, u.to(before.dtype)], -1)  # a copy: the cache itself is about to change
+        seen, after = line[..., length - taps : length], line[..., -length:]
     else:
         place = (cache_seqlens.long()[:, None] + torch.arange(-taps, u.shape[-1], device=x.device)) % length
         place = place[:, None].expand(-1, x.shape[1], -1)
@@ -245,9 +245,3 @@ def _update(
         real = slots >= 0
         conv_state[slots[real].long()] = after[real]
     return torch.where(real.view(-1, *(1,) * (x.ndim - 1)), y, 0)
-
-
-def _activation(name: str | None) -> str | None:
-    if name not in _ACTIVATIONS:
-        raise ConfigError(f"activation={name!r}: choose from None, 'silu', 'swish'.")
-    return _ACTIVATIONS[name]

@@ -105,7 +105,7 @@ class Mamba2(layers.Mamba2, ConvolutionCached):
             inference_params: with a cache, what it says came before, of any length; the cache is moved on.
         """
         x = u if seqlen is None else u.unflatten(0, (-1, seqlen))
-        return self._through(x, inference_params, seq_idx, cu_seqlens).view(u.shape)
+        return self._through(x, inference_params, seq_idx, cu_seqlens).reshape(u.shape)
 
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]  (the original's)
         self, hidden_states: Float[Tensor, "batch 1 d_model"], conv_state: Tensor, ssm_state: Tensor
@@ -199,7 +199,7 @@ class Mamba2Simple(layers.Mamba2, ConvolutionCached):
         return Mamba2State(conv, self.init_states.to(real_dtype(x.dtype)).expand_as(ssm))
 
 
-def _pair(limits: Sequence[float]) -> tuple[float, float]:
+def _pair(limits: Sequence[float | int]) -> tuple[float, float]:
     """Two numbers, as config.json may have them."""
     low, high = limits
     return float(low), float(high)

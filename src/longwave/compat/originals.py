@@ -51,6 +51,11 @@ CONTENTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "causal_conv": ("causal_conv1d_fn",),
     },
     "mamba_ssm.ops.triton": {},
+    "mamba_ssm.ops.triton.mamba3": {},
+    "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined": {"mamba3_scan": ("mamba3_siso_combined",)},
+    "mamba_ssm.ops.tilelang": {},
+    "mamba_ssm.ops.tilelang.mamba3": {},
+    "mamba_ssm.ops.tilelang.mamba3.mamba3_mimo": {"mamba3_scan": ("mamba3_mimo",)},
     "mamba_ssm.ops.triton.selective_state_update": {
         "state_update": ("selective_state_update", "selective_state_update_ref")
     },
@@ -83,5 +88,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "mamba_ssm.modules.mha": "longwave has no attention",
     "mamba_ssm.modules.moe": "longwave has no mixtures of experts",
     "mamba_ssm.modules.context_parallel": "longwave does not spread a sequence over processes",
+    "mamba_ssm.ops.cute": "longwave.compat.mamba3.Mamba3.step decodes without a function of its own",
     "mamba_ssm.distributed": "longwave does not spread a layer over processes",
 }

@@ -1,7 +1,6 @@
 """Mamba-3: Mamba-2's recurrence with a trapezoidal rule, rotating keys, and several columns written at a time."""
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,35 +9,12 @@ from torch import nn
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_heads, check_positive, check_state
+from longwave.layers.mamba3_scan import Drive, Mamba3State, trapezoidal_scan, trapezoidal_step
 from longwave.layers.norms import GatedRMSNorm
 from longwave.layers.options import choose
 from longwave.layers.padding import real_positions
 from longwave.math import log_uniform, softplus_inverse
-from longwave.ops import ssd
-from longwave.shapes import Float, Tensor
-
-
-class Mamba3State(NamedTuple):
-    """The angles θ, the state S, and the last position's rotated keys and x; float32, or float64 for float64 inputs."""
-
-    angle: Float[Tensor, "batch heads angles"]
-    ssm: Float[Tensor, "batch heads head_dim state"]
-    k: Float[Tensor, "batch rank heads state"]
-    v: Float[Tensor, "batch heads head_dim"]
-
-
-class _Drive(NamedTuple):
-    """What a projection says at each position: gate, values, keys and queries not yet rotated, and per head the step Δ,
-    the logarithmic decay Δ A, the share λ of the trapezoid, and by how much the angles turn."""
-
-    z: Float[Tensor, "*batch heads head_dim"]
-    v: Float[Tensor, "*batch heads head_dim"]
-    k: Float[Tensor, "*batch rank heads state"]
-    q: Float[Tensor, "*batch rank heads state"]
-    dt: Float[Tensor, "*batch heads"]
-    decay: Float[Tensor, "*batch heads"]
-    share: Float[Tensor, "*batch heads"]
-    turn: Float[Tensor, "*batch heads angles"]
+from longwave.shapes import Tensor
 
 
 def _heavy_tail(x: Tensor) -> Tensor:
@@ -165,67 +141,23 @@ class Mamba3(Mixer):
         if not x.shape[1]:
             return self.out_proj(projected[..., : self.d_inner]).to(x.dtype), before
         with without_autocast(x.device.type):
-            drive = self._drive(projected)
-            real, begins = _ends(x, lengths, reset)
-            theta = _angles(drive.turn, before.angle, real, begins)
-            k, q = self._rotated(drive.k, theta), self._rotated(drive.q, theta)
-            now = drive.dt * drive.share
-            y, S = self._scan(drive, now, k, q, before, real, begins)
-            y = self._gated(y, drive.z).to(x.dtype)
-            last = real.sum(1) - 1
-            pairs = (theta, before.angle), (k, before.k), (drive.v, before.v), (now, torch.zeros_like(now[:, 0]))
-            theta, k, v, now = (_at(u, last, old) for u, old in pairs)
-            S = S + self._outer(now[..., None] * v, k)
-        return self.out_proj(y).to(x.dtype), Mamba3State(theta, S, k, v)
+            z, drive = self._drive(projected)
+            ends, columns = _ends(x, lengths, reset), self._columns("mimo_x")
+            y, after = trapezoidal_scan(drive, before, *ends, columns, self.D, self._halves, self.chunk_size)
+            y = self._gated(y, z).to(x.dtype)
+        return self.out_proj(y).to(x.dtype), after
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have the other parameters in 32
-
-    def _scan(
-        self, drive: _Drive, now: Tensor, k: Tensor, q: Tensor, before: Mamba3State, real: Tensor, begins: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """y[t]_r, and the last S without γ v kᵀ: `ssd` over rank · time positions, one column each, of which the first
-        decays. What position t writes is the columns of t − 1, with the weight α[t] γ[t−1] + β[t]."""
-        rank, mimo_x = self.rank, self._columns("mimo_x")
-        k_before = torch.cat([before.k[:, None], k[:, :-1]], 1)
-        v_before = torch.cat([before.v[:, None], drive.v[:, :-1]], 1)
-        pending = F.pad(now[:, :-1], (0, 0, 1, 0))  # the state before the first position has its γ v kᵀ
-        weight = drive.decay.exp() * (pending + drive.dt * (1 - drive.share))
-        weight = torch.where(begins[..., None], 0, weight)
-        y, S = ssd(
-            ((weight[..., None] * v_before)[:, :, None] * mimo_x.movedim(1, 0)).flatten(1, 2),
-            None,
-            F.pad(drive.decay[:, :, None], (0, 0, 0, rank - 1)).flatten(1, 2),
-            k_before.flatten(1, 2),
-            q.flatten(1, 2),
-            initial_state=before.ssm,
-            reset=F.pad(begins[..., None], (0, rank - 1)).flatten(1),
-            lengths=real.sum(1) * rank,
-            chunk=self.chunk_size,
-        )
-        y = y.unflatten(1, (-1, rank))
-        own = now[..., None, None] * torch.einsum("btrhn,btshn->bthrs", q, k)
-        own = own + self.D.to(own.dtype)[:, None, None] * torch.eye(rank, dtype=own.dtype, device=own.device)
-        y = y + (own @ mimo_x).movedim(3, 2) * drive.v[:, :, None]
-        if rank > 1:  # query r has read before the columns after r were written
-            missed = (weight[..., None, None] * torch.einsum("btrhn,btshn->bthrs", q, k_before)).triu(1)
-            y = y + (missed @ mimo_x).movedim(3, 2) * v_before[:, :, None]
-        return y, S
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba3State]:
         before = self._checked(state, x_t)
         projected = self._projected(x_t, rate)
         with without_autocast(x_t.device.type):
-            drive = self._drive(projected)
-            theta = _reduced(before.angle.double() + drive.turn).to(before.angle.dtype)
-            k, q = self._rotated(drive.k, theta), self._rotated(drive.q, theta)
-            alpha, now = drive.decay.exp()[..., None], (drive.dt * drive.share)[..., None]
-            beta = ((1 - drive.share) * drive.dt)[..., None] * alpha
-            S = alpha[..., None] * before.ssm + self._outer(beta * before.v, before.k) + self._outer(now * drive.v, k)
-            v = drive.v[:, None] * self._columns("mimo_x").movedim(1, 0)
-            y = torch.einsum("bhpn,brhn->brhp", S, q) + self.D.to(S.dtype)[:, None] * v
-            y = self._gated(y, drive.z).to(x_t.dtype)
-        return self.out_proj(y).to(x_t.dtype), Mamba3State(theta, S, k, drive.v)
+            z, drive = self._drive(projected)
+            y, after = trapezoidal_step(drive, before, self._columns("mimo_x"), self.D, self._halves)
+            y = self._gated(y, z).to(x_t.dtype)
+        return self.out_proj(y).to(x_t.dtype), after
 
     def _projected(self, x: Tensor, rate: float) -> Tensor:
         if rate != 1:
@@ -239,8 +171,8 @@ class Mamba3(Mixer):
         keys = self.rank * self.ngroups * self.d_state
         return [self.d_inner, self.d_inner, keys, keys, *[self.nheads] * 3, self.angles]
 
-    def _drive(self, projected: Tensor) -> _Drive:
-        """What in_proj says, in float32 at least."""
+    def _drive(self, projected: Tensor) -> tuple[Tensor, Drive]:
+        """The gate, and what else in_proj says, in float32 at least."""
         dtype = real_dtype(projected.dtype)
         z, v, B, C, dt, rate, share, angles = projected.to(dtype).split(self._widths(), -1)
         dt = F.softplus(dt + self.dt_bias.to(dtype))
@@ -248,26 +180,13 @@ class Mamba3(Mixer):
         turn = math.pi * torch.tanh(angles)[..., None, :] * dt[..., None]
         k, q = self._keys(B, self.B_norm, self.B_bias), self._keys(C, self.C_norm, self.C_bias)
         heads = self.nheads, self.headdim
-        return _Drive(z.unflatten(-1, heads), v.unflatten(-1, heads), k, q, dt, decay, share.sigmoid(), turn)
+        return z.unflatten(-1, heads), Drive(v.unflatten(-1, heads), k, q, dt, decay, share.sigmoid(), turn)
 
     def _keys(self, u: Tensor, norm: nn.RMSNorm, bias: Tensor) -> Tensor:
         """Normalised, spread from groups to heads, and with their bias."""
         u = u.unflatten(-1, (self.rank, self.ngroups, self.d_state))
         u = F.rms_norm(u, (self.d_state,), norm.weight.to(u.dtype), norm.eps)
         return u.repeat_interleave(self.nheads // self.ngroups, -2) + bias.to(u.dtype).movedim(1, 0)
-
-    def _rotated(self, u: Tensor, theta: Tensor) -> Tensor:
-        """Keys or queries, their first pairs turned by θ."""
-        cos, sin = theta.cos()[..., None, :, :], theta.sin()[..., None, :, :]
-        pairs = u.unflatten(-1, (2, -1)) if self._halves else u.unflatten(-1, (-1, 2)).mT
-        x, y = pairs[..., : self.angles].unbind(-2)
-        turned = torch.stack([x * cos - y * sin, x * sin + y * cos], -2)
-        pairs = torch.cat([turned, pairs[..., self.angles :]], -1)
-        return (pairs if self._halves else pairs.mT).flatten(-2)
-
-    def _outer(self, v: Tensor, k: Tensor) -> Tensor:
-        """Σ_r v_r k_rᵀ, (batch, heads, head_dim, state)."""
-        return torch.einsum("bhp,hrp,brhn->bhpn", v, self._columns("mimo_x").expand(-1, -1, self.headdim), k)
 
     def _columns(self, name: str) -> Tensor:
         """One of the three (heads, rank, head_dim) weights, in float32 at least; ones where there is one column."""
@@ -308,24 +227,3 @@ def _ends(x: Tensor, lengths: Tensor | None, reset: Tensor | None) -> tuple[Tens
     whole = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     real = whole if lengths is None else real_positions(lengths, x.shape[1])
     return real, ~whole if reset is None else reset & real
-
-
-def _angles(turn: Tensor, before: Tensor, real: Tensor, begins: Tensor) -> Tensor:
-    """θ at every position: the turns since the sequence began, or since before, added up in float64."""
-    turn = torch.where(real[..., None, None], turn, 0).double()
-    total = turn.cumsum(1)
-    place = torch.arange(turn.shape[1], device=turn.device)
-    begin = torch.where(begins, place, -1).cummax(1).values[..., None, None]  # of the position's sequence; −1: before
-    until = (total - turn).gather(1, begin.clamp(min=0).expand(turn.shape))
-    return _reduced(total - torch.where(begin < 0, -before.double()[:, None], until)).to(before.dtype)
-
-
-def _reduced(theta: Tensor) -> Tensor:
-    """θ without whole turns, in [−π, π]."""
-    return theta - 2 * math.pi * torch.round(theta / (2 * math.pi)).detach()
-
-
-def _at(u: Tensor, last: Tensor, before: Tensor) -> Tensor:
-    """Each row of u (batch, time, …) at its last position, or what was before where it has none."""
-    index = last.clamp(min=0).view(-1, *(1,) * (u.ndim - 1)).expand(-1, 1, *u.shape[2:])
-    return torch.where((last < 0).view(-1, *(1,) * (u.ndim - 2)), before, u.gather(1, index)[:, 0])
