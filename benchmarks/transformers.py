@@ -55,10 +55,10 @@ def rows_of(name: str, trainings: int) -> list[measure.Row]:
     def decode() -> None:
         model.eval().generate(x[:, :1], **options)
 
-    decoding = versus(f"{name}, generate {GENERATED} tokens", decode, 5)
+    decoding = versus(f"{name}, generate {GENERATED} tokens", decode, 3)
     rates = [f"{1e3 * GENERATED / ms:.1f}" for ms in (decoding.ours_ms, decoding.peer_ms)]
     return [
-        versus(f"{name}, prefill of {PROMPT} tokens", prefill, 5),
+        versus(f"{name}, prefill of {PROMPT} tokens", prefill, 3),
         versus(f"{name}, forward and backward of {TRAINED} tokens", train, trainings),
         replace(decoding, note=f"{rates[0]} and {rates[1]} tokens/s {decoding.note}"),
     ]
@@ -66,7 +66,7 @@ def rows_of(name: str, trainings: int) -> list[measure.Row]:
 
 def main() -> None:
     torch.set_num_threads(2)
-    rows = rows_of("Mamba2", trainings=5) + rows_of("Mamba", trainings=1)
+    rows = rows_of("Mamba2", trainings=3) + rows_of("Mamba", trainings=1)
     version = importlib.import_module("transformers").__version__
     measure.write("transformers", rows, (f"transformers {version}, float32, a batch of one, vocabulary 50,280.",))
 
