@@ -1,4 +1,7 @@
-"""Small models, randomly initialised, of every family of transformers that has a state space mixer."""
+"""Small models, randomly initialised, of every family of transformers that has a state space mixer.
+
+A family's name may be followed by what is special about a model.
+"""
 
 import importlib
 from typing import Any
@@ -17,6 +20,7 @@ _SHARED = {
     "num_hidden_layers": 3,
     "layers_block_type": ["linear_attention", "hybrid", "hybrid"],
 }
+_FACTORS = {"mamba_d_ssm": 64, "ssm_in_multiplier": 0.8, "ssm_multipliers": [0.5, 1.5, 0.7, 1.2, 0.9]}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("Mamba", {"num_hidden_layers": 2, "state_size": 8}),
@@ -31,7 +35,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 16, "n_groups": 2, "chunk_size": 8},
     ),
     "bamba": ("Bamba", {**_ATTENTION, **_HEADS, "attn_layer_indices": [1]}),
-    "falcon_h1": ("FalconH1", {**_ATTENTION, **_HEADS, "mamba_d_ssm": 64}),
+    "falcon_h1": ("FalconH1", {**_ATTENTION, **_HEADS, **_FACTORS, "mamba_rms_norm": True}),
+    "falcon_h1 without norm": ("FalconH1", {**_ATTENTION, **_HEADS, **_FACTORS, "mamba_rms_norm": False}),
     "granitemoehybrid": (
         "GraniteMoeHybrid",
         {**_ATTENTION, **_HEADS, "layer_types": ["mamba", "attention"], "shared_intermediate_size": 48},
@@ -45,12 +50,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def model_of(family: str) -> Any:
+def model_of(family: str, **special: Any) -> Any:
     """A causal language model in evaluation mode."""
     name, options = FAMILIES[family]
     library = importlib.import_module("transformers")
     torch.manual_seed(0)
-    config = getattr(library, f"{name}Config")(**{**_COMMON, **options})
+    config = getattr(library, f"{name}Config")(**{**_COMMON, **options, **special})
     config._experts_implementation = "eager"  # the other one has no double precision
     model = getattr(library, f"{name}ForCausalLM")(config).eval()
     with torch.no_grad():
