@@ -36,13 +36,17 @@ class Row:
     note: str = ""
 
 
-def compare(what: str, ours: Callable[[], Any], peer: str, theirs: Callable[[], Any], note: str = "") -> Row:
-    """Time two functions in turn, PAIRS times after two calls of each to warm up."""
-    for function in (ours, theirs, ours, theirs):
+def compare(
+    what: str, ours: Callable[[], Any], peer: str, theirs: Callable[[], Any], note: str = "", pairs: int = PAIRS
+) -> Row:
+    """Time two functions in turn, after calls of each to warm up: two, or one where there are only a few pairs."""
+    for function in (ours, theirs) * (2 if pairs == PAIRS else 1):
         function()
-    pairs = [(_milliseconds(ours), _milliseconds(theirs)) for _ in range(PAIRS)]
-    mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
-    row = Row(what, mine, peer, other, statistics.median(b / a for a, b in pairs), note)
+    if pairs != PAIRS:
+        note = f"{note} ({pairs} pairs)".strip()
+    times = [(_milliseconds(ours), _milliseconds(theirs)) for _ in range(pairs)]
+    mine, other = (statistics.median(side) for side in zip(*times, strict=True))
+    row = Row(what, mine, peer, other, statistics.median(b / a for a, b in times), note)
     line = f"{row.what:46} {row.ours_ms:9.3f} ms | {row.peer:34} {row.peer_ms:9.3f} ms | x {row.ratio:6.2f} {row.note}"
     print(line, file=sys.stderr)
     return row
@@ -78,7 +82,7 @@ def write(name: str, rows: list[Row], notes: tuple[str, ...] = ()) -> None:
     lines = [
         f"# {name}",
         "",
-        f"`python -m benchmarks.{name}`: medians of {PAIRS} alternating pairs.",
+        f"`python -m benchmarks.{name}`: medians of {PAIRS} alternating pairs, where a row does not say otherwise.",
         "",
         *(f"- {key}: {value}" for key, value in about.items()),
         "",

@@ -14,6 +14,9 @@ import torch
 
 from longwave.errors import UnsupportedError
 
+LITTLE_WORK = 65536
+"""Elements, times states where there are some, that one thread goes through in the time of starting a second."""
+
 library = torch.library.Library("longwave", "DEF")
 """Every native operation is defined here, as ``torch.ops.longwave.<name>``."""
 
@@ -78,6 +81,11 @@ def unrecorded(*tensors: torch.Tensor | None) -> bool:
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return {type(tensor) for tensor in tensors} <= _OWN
+
+
+def threads(work: int) -> int:
+    """How many threads a kernel is worth: waking a second one takes longer than little work of the first."""
+    return 1 if work < LITTLE_WORK else torch.get_num_threads()
 
 
 def address(tensor: torch.Tensor | None) -> int:

@@ -1,0 +1,233 @@
+"""The mixers of transformers, computed by our operations: what `transformers` puts in the place of their ``forward``.
+
+Mamba-1 (mamba, falcon_mamba, jamba, and zamba, whose heads are groups of channels):
+
+    u₀, z = in_proj(x),  u = silu(conv1d(u₀)),  (δ, B, C) = x_proj(u),  y = out_proj(scan(u, dt_proj(δ), B, C, z)).
+
+Mamba-2 (mamba2, bamba, falcon_h1, granitemoehybrid, nemotron_h, zamba2):
+
+    z, xBC, δ = in_proj(x),  (u, B, C) = silu(conv1d(xBC)),  y = out_proj(norm(ssd(u, δ, B, C), z)).
+
+Both run from the states that the cache holds to those that it holds next, and padding enters neither. A single token
+without gradients moves the cache's own tensors on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from longwave.compat.state_update import selective_state_update
+from longwave.layers.base import real_dtype, without_autocast
+from longwave.layers.projection import project
+from longwave.ops import gated_norm, selective_scan, short_conv, ssd
+from longwave.shapes import Float, Int, Tensor
+
+ModuleOfTransformers = Any  # its modules have no types of their own to name
+
+
+@final
+@dataclass(frozen=True)
+class Past:
+    """What a cache of transformers holds of one layer, if there is one, and the sequences that positions belong to."""
+
+    cache: Any
+    layer: int
+    seq_idx: Int[Tensor, "batch time"] | None  # −1 for padding
+
+    def window(self) -> Tensor | None:
+        """The last inputs of the convolution, as many as it has taps; None before the first position."""
+        return None if self.cache is None else _readable(self.cache.get_conv_state(self.layer))
+
+    def state(self) -> Tensor | None:
+        """The state of the recurrence; None before the first position."""
+        return None if self.cache is None else _readable(self.cache.get_recurrent_state(self.layer))
+
+    def keep(self, window: Tensor | None = None, state: Tensor | None = None) -> None:
+        """Let the cache hold these, in its own tensors."""
+        if self.cache is not None and window is not None:
+            self.cache.update_conv_state(window, self.layer)
+        if self.cache is not None and state is not None:
+            self.cache.update_recurrent_state(state, self.layer)
+
+    def one_token(self, x: Tensor) -> bool:
+        """Whether there is one position, without gradients, so that the cache's tensors can be written to."""
+        return x.shape[1] == 1 and self.seq_idx is None and not torch.is_grad_enabled()
+
+
+def _readable(cached: Tensor | None) -> Tensor | None:
+    """What a gradient may refer to: the cache writes to its own tensor."""
+    return cached.clone() if cached is not None and torch.is_grad_enabled() else cached
+
+
+Run = Callable[[ModuleOfTransformers, Float[Tensor, "batch time d_model"], Past], Float[Tensor, "batch time d_model"]]
+
+
+def mamba(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
+    """Mamba, also with Falcon-Mamba's and Jamba's norms of δ, B and C."""
+    u, z = project(mixer.in_proj, x).chunk(2, -1)
+    return _selective(mixer, u, z, past, _select, mixer.dt_proj.bias)
+
+
+def zamba(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
+    """Zamba's: channels of u and z alternate, and every head of u has maps to δ, B and C of its own."""
+    u, z = project(mixer.in_proj, x).unflatten(-1, (-1, 2)).unbind(-1)
+    return _selective(mixer, u, z, past, _select_by_head, mixer.dt_proj_bias.flatten())
+
+
+def mamba2(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
+    """Mamba-2."""
+    return _dual(mixer, project(mixer.in_proj, x), past)
+
+
+def falcon_h1(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
+    """Falcon-H1's Mamba-2, with factors before and after the first projection."""
+    return _dual(mixer, project(mixer.in_proj, x * mixer.ssm_in_multiplier) * mixer.mup_vector, past)
+
+
+def _selective(
+    mixer: ModuleOfTransformers,
+    u: Tensor,
+    z: Tensor,
+    past: Past,
+    select: Callable[[ModuleOfTransformers, Tensor], tuple[Tensor, Tensor, Tensor]],
+    dt_bias: Tensor | None,
+) -> Tensor:
+    """Convolution, selection, scan and the last projection of Mamba-1."""
+    h = past.state()
+    u = _convolved(mixer, u, past)
+    delta, B, C = select(mixer, u)
+    with without_autocast("cpu"):
+        if h is not None and past.one_token(u):
+            y = _next_selective(mixer, h, u, delta, B, C, z, dt_bias)
+        else:
+            y, final = selective_scan(
+                u,
+                delta,
+                _decay(mixer).flatten(0, -2),
+                B,
+                C,
+                mixer.D.flatten(),
+                z,
+                dt_bias,
+                None if h is None else h.flatten(1, -2),
+                delta_softplus=True,
+                seq_idx=past.seq_idx,
+            )
+            past.keep(state=final.view(len(final), *mixer.A_log.shape))
+    return project(mixer.out_proj, y)
+
+
+def _next_selective(
+    mixer: ModuleOfTransformers,
+    h: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    B: Tensor,
+    C: Tensor,
+    z: Tensor,
+    dt_bias: Tensor | None,
+) -> Tensor:
+    """One position of Mamba-1, whose state is written to; a group of channels is a head of the update."""
+    heads, modes = B.shape[2:]
+
+    def by_head(v: Tensor) -> Tensor:
+        return v.unflatten(-1, (heads, -1))
+
+    u, delta, z = (by_head(v[:, 0]) for v in (u, delta, z))
+    D, bias = by_head(mixer.D.flatten()), None if dt_bias is None else by_head(dt_bias)
+    A, h = _decay(mixer).view(heads, -1, modes), h.view(len(h), heads, -1, modes)
+    return selective_state_update(h, u, delta, A, B[:, 0], C[:, 0], D, z, bias, True).flatten(1)[:, None]
+
+
+def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """δ before its bias, and B and C of one group."""
+    sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
+    delta, B, C = mixer.x_proj(u).split(sizes, -1)
+    if hasattr(mixer, "dt_layernorm"):
+        delta, B, C = mixer.dt_layernorm(delta), mixer.b_layernorm(B), mixer.c_layernorm(C)
+    plain = type(mixer.dt_proj) is nn.Linear  # else an adapter or a quantised map, with a bias that the scan will add
+    delta = F.linear(delta, mixer.dt_proj.weight) if plain else mixer.dt_proj(delta) - mixer.dt_proj.bias
+    return delta, B[:, :, None], C[:, :, None]
+
+
+def _select_by_head(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """δ before its bias, and B and C of as many groups as there are heads."""
+    sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
+    heads = u.unflatten(-1, (mixer.n_mamba_heads, -1))
+    delta, B, C = torch.einsum("blhd,hkd->blhk", heads, mixer.x_proj_weight).split(sizes, -1)
+    return torch.einsum("blhr,hdr->blhd", delta, mixer.dt_proj_weight).flatten(-2), B, C
+
+
+def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
+    """Convolution, state space duality, gate and the last projection of Mamba-2."""
+    z, xBC, dt = zxBCdt.split([mixer.intermediate_size, mixer.conv_dim, mixer.num_heads], -1)
+    h = past.state()
+    xBC = _convolved(mixer, xBC, past)
+    u, B, C = xBC.split([mixer.intermediate_size, *[mixer.n_groups * mixer.ssm_state_size] * 2], -1)
+    u, B, C = (v.unflatten(-1, (n, -1)) for v, n in ((u, mixer.num_heads), (B, mixer.n_groups), (C, mixer.n_groups)))
+    with without_autocast("cpu"):
+        if h is not None and past.one_token(u):
+            y = _next_dual(mixer, h, u, dt, B, C)
+        else:
+            y, final = ssd(
+                u,
+                dt,
+                _decay(mixer),
+                B,
+                C,
+                mixer.D,
+                mixer.dt_bias,
+                h,
+                dt_softplus=True,
+                dt_limit=mixer.time_step_limit,
+                seq_idx=past.seq_idx,
+            )
+            past.keep(state=final)
+        y = _gated(mixer, y.flatten(-2), z)
+    return project(mixer.out_proj, y)
+
+
+def _next_dual(mixer: ModuleOfTransformers, h: Tensor, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """One position of Mamba-2, whose state is written to; A, D and dt are one number a head."""
+    shape = h.shape[1:]  # heads, their channels, states
+    dt = F.softplus(dt[:, 0].to(h.dtype) + mixer.dt_bias).clamp(*mixer.time_step_limit)
+    dt = dt[..., None].expand(h.shape[:3])
+    A, D = _decay(mixer)[:, None, None].expand(shape), mixer.D[:, None].expand(shape[:2])
+    return selective_state_update(h, u[:, 0], dt, A, B[:, 0], C[:, 0], D)[:, None]
+
+
+def _convolved(mixer: ModuleOfTransformers, u: Tensor, past: Past) -> Tensor:
+    """silu(conv1d(u)), from the inputs that the cache holds to those that it holds next."""
+    weight, bias, window = mixer.conv1d.weight[:, 0], mixer.conv1d.bias, past.window()
+    if window is not None and past.one_token(u):
+        window.copy_(torch.cat([window[..., 1:], u.mT], -1))
+        y = (window * weight).sum(-1)
+        return F.silu(y if bias is None else y + bias).to(u.dtype)[:, None]
+    # the window is as wide as the convolution, which never sees its oldest input
+    seen = None if window is None else window[..., 1:]
+    y, seen = short_conv(u, weight, bias, seen, activation="silu", seq_idx=past.seq_idx)
+    past.keep(window=F.pad(seen, (1, 0)))
+    return y
+
+
+def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
+    """Gate and normalise; Falcon-H1 may have no norm, or one that comes first."""
+    if not getattr(mixer, "mamba_rms_norm", True):
+        return y * F.silu(z)
+    return gated_norm(
+        y,
+        z,
+        mixer.norm.weight,
+        group_size=mixer.intermediate_size // mixer.n_groups,
+        norm_before_gate=getattr(mixer.norm, "norm_before_gate", False),
+        eps=mixer.norm.variance_epsilon,
+    ).y
+
+
+def _decay(mixer: ModuleOfTransformers) -> Tensor:
+    """A, in the precision of the recurrence."""
+    return -mixer.A_log.to(real_dtype(mixer.A_log.dtype)).exp()
