@@ -116,18 +116,21 @@ def test_it_goes_on_from_its_states() -> None:
 
 def test_packed_sequences_have_states_of_their_own() -> None:
     given, ends = of_scan(1), torch.tensor([0, 3, 3, TIME], dtype=torch.int32)
-    y, *states = mamba3_siso_combined(**given, cu_seqlens=ends, return_final_states=True)
+    shapes = (HEADS, ANGLES), (HEADS, DIM, STATE), (HEADS, STATE), (HEADS, DIM)
+    begun = [normal(3, *shape) for shape in shapes]
+    y, *states = mamba3_siso_combined(**given, Input_States=tuple(begun), cu_seqlens=ends, return_final_states=True)
     assert [len(state) for state in states] == [3] * 4
     for row, (begin, end) in enumerate(((0, 3), (3, 3), (3, TIME))):
         if begin == end:
-            assert not any(bool(state[row].any()) for state in states)
+            assert all(torch.equal(state[row], of_row[row]) for state, of_row in zip(states, begun, strict=True))
             continue
         cut = {
             name: x if name in ("Q_bias", "K_bias", "D") else
             x.narrow(2 if name in ("ADT", "DT", "Trap") else 1, begin, end - begin)
             for name, x in given.items()
         }  # fmt: skip
-        alone, *after = mamba3_siso_combined(**cut, return_final_states=True)
+        before = tuple(state[row : row + 1] for state in begun)
+        alone, *after = mamba3_siso_combined(**cut, Input_States=before, return_final_states=True)
         torch.testing.assert_close(y[:, begin:end], alone, rtol=0, atol=1e-13)
         for state, expected in zip(states, after, strict=True):
             torch.testing.assert_close(state[row : row + 1], expected, rtol=0, atol=1e-13)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -262,11 +263,18 @@ def test_the_real_package_is_not_replaced_unasked(real: Path, imported: bool) ->
         assert importlib.import_module("mamba_ssm").__version__ == "real"
     with pytest.raises(ConfigError, match=r"mamba_ssm can be imported.*replace=True"):
         compat.install()
-    assert importlib.import_module("mamba_ssm").__version__ == "real"
+    before = importlib.import_module("mamba_ssm")
+    assert before.__version__ == "real"
     compat.install(replace=True)
     assert importlib.import_module("mamba_ssm").__version__ != "real"
     compat.uninstall()
-    assert importlib.import_module("mamba_ssm").__version__ == "real"
+    assert importlib.import_module("mamba_ssm") is before
+
+
+def test_a_module_that_is_only_loaded_is_not_replaced_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "causal_conv1d", ModuleType("causal_conv1d"))
+    with pytest.raises(ConfigError, match="causal_conv1d can be imported"):
+        compat.install()
 
 
 SCRIPT = """

@@ -43,7 +43,7 @@ def rmsnorm_fn(
 
     Example:
         >>> rmsnorm_fn(torch.tensor([[3.0, -3.0]]), torch.ones(2), None, group_size=1)
-        tensor([[ 1., -1.]])
+        tensor([[ 1.0000, -1.0000]])
     """
     return layernorm_fn(x, weight, bias, z, eps, group_size, norm_before_gate, True)
 

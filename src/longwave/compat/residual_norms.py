@@ -59,7 +59,7 @@ def layer_norm_fn(
     Example:
         >>> two = torch.full((1, 2), 2.0)
         >>> layer_norm_fn(two, torch.ones(2), None, residual=-3 * two, prenorm=True, is_rms_norm=True)
-        (tensor([[-1.0000, -1.0000]]), tensor([[-4., -4.]]))
+        (tensor([[-1., -1.]]), tensor([[-4., -4.]]))
     """
     if x1 is not None and rowscale is not None:
         raise ConfigError("rowscale scales one addend; leave it out where there is an x1")
