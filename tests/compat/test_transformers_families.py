@@ -81,6 +81,16 @@ def test_chunks_of_a_prompt_give_what_one_pass_gives(family: str, monkeypatch: p
 
 
 @torch.no_grad()
+def test_a_mask_may_begin_with_what_the_cache_has_seen(engaged: compat.Report) -> None:
+    model, x = model_of("mamba"), tokens()
+    mask = torch.ones_like(x)
+    mask[1, :8] = 0
+    first = model(x[:, :12], attention_mask=mask[:, :12], use_cache=True)
+    rest = model(x[:, 12:], attention_mask=mask, **remembered(first)).logits
+    torch.testing.assert_close(rest, model(x, attention_mask=mask).logits[:, 12:])
+
+
+@torch.no_grad()
 def test_limits_on_the_step_hold_for_single_tokens(engaged: compat.Report) -> None:
     """In plain transformers they do not."""
     model, x = model_of("mamba2", time_step_limit=(0.4, 0.6)), tokens()
