@@ -31,7 +31,7 @@ from longwave.math.hippo import (
     legt_nplr,
     lmu,
 )
-from longwave.math.hodlr import HODLR, hodlr
+from longwave.math.hodlr import HODLR, exchanged, hodlr
 from longwave.math.rational import Rational, to_rational
 from longwave.math.spectrum import SPECTRA, ring, s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
 from longwave.math.statespace import Simulation, StateSpace
@@ -58,6 +58,7 @@ __all__ = [
     "bilinear_dplr",
     "dense_gbt",
     "dense_zoh",
+    "exchanged",
     "expm1",
     "exprel",
     "fourier",

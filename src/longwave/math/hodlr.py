@@ -74,6 +74,32 @@ def hodlr(A: Float[Tensor, "n n"], leaf: int, *, tolerance: float) -> HODLR:
     return HODLR(near.contiguous(), torch.cat(gather, -1), torch.cat(spread, -2))
 
 
+def exchanged(z: Float[Tensor, "leaves rows columns"]) -> Float[Tensor, "leaves rows columns"]:
+    """Sum what the leaves gathered: at each level w_q = Σ z_p, over the leaves p of the block beside that of q.
+
+    The map is its own adjoint, for "beside" goes both ways.
+
+    Args:
+        z: what every leaf gathered, x_p gather_p; the columns of the first level first.
+
+    Returns:
+        What every leaf has to spread.
+
+    Example:
+        >>> exchanged(torch.arange(8.0).reshape(4, 1, 2))[:, 0]  # two levels of rank 1
+        tensor([[10.,  3.],
+                [10.,  1.],
+                [ 2.,  7.],
+                [ 2.,  5.]])
+    """
+    levels = len(z).bit_length() - 1
+    parts = []
+    for level, part in enumerate(z.unflatten(-1, (levels, -1)).unbind(-2)):
+        pairs = part.unflatten(0, (1 << level, 2, -1))  # of blocks
+        parts.append(pairs.sum(2, keepdim=True).flip(1).expand_as(pairs).flatten(0, 2))
+    return torch.cat(parts, -1)
+
+
 def _beside(A: Tensor, blocks: int) -> Tensor:
     """The blocks A_ij beside those on the diagonal, i = 0, 1, …, j = 1, 0, 3, 2, …: (blocks, n/blocks, n/blocks)."""
     i, size = torch.arange(blocks, device=A.device), len(A) // blocks

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longwave.math import exchanged
 from longwave.ops import _native
 from longwave.ops._native import Kernel, kernels, library, plain, register, unrecorded
-from longwave.ops.hodlr_step._tree import exchanged
 
 library.define(
     "hodlr_step(Tensor x, Tensor u, Tensor near, Tensor gather, Tensor spread, Tensor B, Tensor C, Tensor D) "

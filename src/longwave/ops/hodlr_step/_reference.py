@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from longwave.ops.hodlr_step._tree import exchanged
+from longwave.math import exchanged
 
 
 def run(
