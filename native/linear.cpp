@@ -8,6 +8,10 @@
 //
 // A task is a block of rows and, where these are few, a part of the panels. Its sums over k are always the same ones: results
 // do not depend on the threads.
+//
+// Of few positions, as in decoding, the product is one reading of W from memory, and nothing is packed. Its vectors lie along
+// k then, and a task reads a strip of W as STREAMS streams that lie rows apart: of one stream, or of neighbouring rows, the
+// processor fetches less ahead. A BLAS library's product of a matrix and a vector takes about twice as long.
 #include <algorithm>
 #include <type_traits>
 
@@ -21,7 +25,7 @@ namespace longwave::LONGWAVE_ISA {
 namespace {
 
 constexpr int ROWS = LONGWAVE_VECTOR_BYTES == 64 ? 8 : 4, VECTORS = 3;
-constexpr int64_t TERMS = 768, BLOCK = 128, TASKS = 16;
+constexpr int64_t TERMS = 768, BLOCK = 128, TASKS = 16, FEW = 64;
 
 template <class Real> struct LargeProduct {
     using V = Vector<Real>;
@@ -99,12 +103,54 @@ template <class Real> struct LargeProduct {
     }
 };
 
+template <class Real> struct FewRows {
+    using V = Vector<Real>;
+    static constexpr int W = lanes<Real>, STREAMS = 4, POSITIONS = 4;
+    static constexpr int64_t STRIP = 64;
+
+    const Linear<Real>& s;
+
+    // Of positions m, ... the outputs `at[0]`, ..., one of each stream.
+    template <int M> void tile(int64_t m, const int64_t (&at)[STREAMS]) const {
+        V sum[STREAMS][M] = {};
+        for (int64_t k = 0; k < s.in; k += W) {
+            V x[M];
+#pragma GCC unroll 4
+            for (int j = 0; j < M; ++j) x[j] = load(s.x.data + (m + j) * s.x.time + k, s.in - k);
+#pragma GCC unroll 4
+            for (int i = 0; i < STREAMS; ++i) {
+                const V w = load(s.weight.data + at[i] * s.weight.time + k, s.in - k);
+#pragma GCC unroll 4
+                for (int j = 0; j < M; ++j) sum[i][j] += w * x[j];
+            }
+        }
+        for (int i = 0; i < STREAMS; ++i)
+            for (int j = 0; j < M; ++j)
+                s.y[(m + j) * s.out + at[i]] = across<Real>(sum[i][j]) + (s.bias ? s.bias[at[i]] : Real(0));
+    }
+    void strip(int64_t first) const {
+        const int64_t height = std::min(STRIP, s.out - first), length = ceil_div(height, STREAMS);
+        for (int64_t n = 0; n < length; ++n) {
+            int64_t at[STREAMS], m = 0;  // the last stream may be shorter, and its last row met again
+            for (int i = 0; i < STREAMS; ++i) at[i] = first + std::min(i * length + n, height - 1);
+            for (; m + POSITIONS <= s.rows; m += POSITIONS) tile<POSITIONS>(m, at);
+            if ((s.rows - m) & 2) tile<2>(m, at), m += 2;
+            if ((s.rows - m) & 1) tile<1>(m, at);
+        }
+    }
+    void run() const {
+#pragma omp parallel for num_threads(s.threads) schedule(dynamic)
+        for (int64_t first = 0; first < s.out; first += STRIP) strip(first);
+    }
+};
+
 template <class Real> Scalars<Real> matrix(const View<const Real>& v) { return {v.data, v.time, v.dim}; }
 template <class Real> Scalars<Real> turned(const View<const Real>& v) { return {v.data, v.dim, v.time}; }
 
 }  // namespace
 
 template <class Real> void linear(const Linear<Real>& s) {
+    if (s.rows < FEW && s.x.dim == 1 && s.weight.dim == 1) return FewRows<Real>{s}.run();
     LargeProduct<Real>{matrix(s.x), turned(s.weight), s.rows, s.out, s.in, s.y, s.bias}.run(s.threads);
 }
 template <class Real> void linear_backward(const Linear<Real>& s) {
