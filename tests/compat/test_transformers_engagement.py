@@ -147,3 +147,42 @@ def test_packed_sequences_are_kept_apart() -> None:
         torch.testing.assert_close(packed[:, :8], backbone(x[:, :8]).last_hidden_state)
     with pytest.raises(ValueError, match="packed sequences apart"):
         backbone(x, seq_idx=seq_idx, use_cache=False)
+
+
+class OneGroupNorm(torch.nn.Module):
+    """The gated norm of Mamba-2 before transformers 5.23."""
+
+    def __init__(self, weight: torch.nn.Parameter, eps: float) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = weight, eps
+
+    def forward(self, y: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        y = y * torch.nn.functional.silu(gate)
+        return self.weight * y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+def test_a_norm_of_all_groups_stays_one() -> None:
+    model, x = model_of("mamba2"), tokens()
+    in_groups = model(x).logits
+    for layer in model.backbone.layers:
+        norm = layer.mixer.norm
+        layer.mixer.norm = OneGroupNorm(norm.weight, norm.variance_epsilon)
+    plain = model(x).logits
+    with compat.transformers():
+        torch.testing.assert_close(model(x).logits, plain)
+    assert not torch.allclose(plain, in_groups)
+
+
+def test_older_caches_and_wrapped_mixers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 5.21 a cache has no methods to read it, and up to 5.17 a wrapper hides a mixer's arguments."""
+    mixer, cache = modeling("mamba").MambaMixer, importlib.import_module("transformers.cache_utils").Cache
+    model, x = model_of("mamba"), tokens()
+    plain, forward = model(x).logits, mixer.forward
+    monkeypatch.setattr(mixer, "forward", lambda self, *args, **kwargs: forward(self, *args, **kwargs))
+    for name in ("get_conv_state", "get_recurrent_state", "is_recording_past"):
+        monkeypatch.delattr(cache, name)
+    with compat.transformers() as report:
+        begun = model(x[:, :9], use_cache=True)
+        rest = model(x[:, 9:], cache_params=begun.cache_params, use_cache=True)
+    torch.testing.assert_close(torch.cat([begun.logits, rest.logits], 1), plain)
+    assert report.files["mamba"].calls == 4

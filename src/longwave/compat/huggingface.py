@@ -139,7 +139,7 @@ class Report:
     def _engage_mixer(self, module: ModuleType, file: Engagement, name: str, run: mixers.Run) -> None:
         """Put `run` in the place of a mixer's forward."""
         mixer = vars(module).get(name)
-        if mixer is None or not set(ARGUMENTS) <= set(inspect.signature(mixer.forward).parameters):
+        if mixer is None or not _takes(mixer.forward, ARGUMENTS):
             file.left[name] = f"this version of it has no forward({', '.join(ARGUMENTS)})"
             return
         file.engaged.append(f"{name}.forward")
@@ -209,6 +209,12 @@ def _looks_in_packages(value: object, module: ModuleType) -> bool:
     return value.__globals__.get("__name__") == "transformers.integrations.hub_kernels"
 
 
+def _takes(function: Callable[..., Tensor], names: tuple[str, ...]) -> bool:
+    """Whether a function has arguments of these names; up to 5.17, a wrapper hides those of a mixer."""
+    known = inspect.signature(function).parameters
+    return set(names) <= known.keys() or "args" in known
+
+
 def _forward(run: mixers.Run, original: Callable[..., Tensor], file: Engagement) -> Callable[..., Tensor]:
     """A mixer's forward: ours, or the original where ours cannot."""
 
@@ -247,7 +253,7 @@ def _refuses_mixer(mixer: Any, x: Tensor, cache: Any, options: Mapping[str, Any]
     why = _refuses(x, mixer.activation, options)
     if why is not None:
         return why
-    if cache is not None and cache.is_recording_past(mixer.layer_idx):
+    if cache is not None and cache.layers[mixer.layer_idx].record_past:
         return "a cache that records the past"
     return "weights that accelerate moves" if hasattr(mixer.conv1d, "_hf_hook") else None
 

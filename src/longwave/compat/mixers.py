@@ -40,11 +40,11 @@ class Past:
 
     def window(self) -> Tensor | None:
         """The last inputs of the convolution, as many as it has taps; None before the first position."""
-        return None if self.cache is None else _readable(self.cache.get_conv_state(self.layer))
+        return self._held("conv_states")
 
     def state(self) -> Tensor | None:
         """The state of the recurrence; None before the first position."""
-        return None if self.cache is None else _readable(self.cache.get_recurrent_state(self.layer))
+        return self._held("recurrent_states")
 
     def keep(self, window: Tensor | None = None, state: Tensor | None = None) -> None:
         """Let the cache hold these, in its own tensors."""
@@ -52,6 +52,11 @@ class Past:
             self.cache.update_conv_state(window, self.layer)
         if self.cache is not None and state is not None:
             self.cache.update_recurrent_state(state, self.layer)
+
+    def _held(self, states: str) -> Tensor | None:
+        """The first of the layer's states of this name: before 5.21 the cache itself has no method for it."""
+        layer = None if self.cache is None else self.cache.layers[self.layer]
+        return _readable(getattr(layer, states)[0]) if layer is not None and layer.has_previous_state[0] else None
 
     def one_token(self, x: Tensor) -> bool:
         """Whether there is one position, without gradients, so that the cache's tensors can be written to."""
@@ -218,14 +223,11 @@ def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
     """Gate and normalise; Falcon-H1 may have no norm, or one that comes first."""
     if not getattr(mixer, "mamba_rms_norm", True):
         return y * F.silu(z)
-    return gated_norm(
-        y,
-        z,
-        mixer.norm.weight,
-        group_size=mixer.intermediate_size // mixer.n_groups,
-        norm_before_gate=getattr(mixer.norm, "norm_before_gate", False),
-        eps=mixer.norm.variance_epsilon,
-    ).y
+    norm, width = mixer.norm, mixer.intermediate_size
+    # Falcon-H1's norm knows how many groups there are, the others' how wide one is; before 5.23 some have but one
+    group_size = width // norm.n_groups if hasattr(norm, "n_groups") else getattr(norm, "group_size", width)
+    before = getattr(norm, "norm_before_gate", False)
+    return gated_norm(y, z, norm.weight, group_size=group_size, norm_before_gate=before, eps=norm.variance_epsilon).y
 
 
 def _decay(mixer: ModuleOfTransformers) -> Tensor:
