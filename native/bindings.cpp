@@ -32,7 +32,8 @@ namespace {
             ISA::gated_norm<float>, ISA::gated_norm<double>,                                               \
             ISA::gated_norm_backward<float>, ISA::gated_norm_backward<double>,                             \
             ISA::linear<float>, ISA::linear<double>, ISA::linear_backward<float>,                          \
-            ISA::linear_backward<double>, ISA::krylov, ISA::krylov_backward,                               \
+            ISA::linear_backward<double>, ISA::state_advance<float>, ISA::state_advance<double>,           \
+            ISA::window_slide<float>, ISA::window_slide<double>, ISA::krylov, ISA::krylov_backward,        \
             ISA::block_tables<float>, ISA::block_tables<double>, ISA::block_tables_backward<float>,        \
             ISA::block_tables_backward<double>, ISA::block_scan<float>,                                    \
             ISA::block_scan<double>, ISA::block_scan_backward<float>, ISA::block_scan_backward<double>,    \
@@ -153,6 +154,31 @@ struct LinearCall {
         const auto seen = [&](int i) { return view<T>(matrices[i], strides[i]); };
         return {sizes[0], sizes[1], sizes[2], seen(0), seen(1), seen(2), at<const T>(others[0]), at<T>(others[1]), at<T>(others[2]),
                 threads};
+    }
+};
+
+struct AdvanceCall {
+    std::array<int64_t, 5> sizes;  // batch, heads, groups, dim, states
+    bool per_head, softplus;
+    std::array<Address, 10> tensors;  // h, u, dt, A, B, C, D, z, bias; y
+    int threads;
+
+    template <class T> StateAdvance<T> as() const {
+        const auto in = [&](int i) { return at<const T>(tensors[i]); };
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], per_head, softplus, at<T>(tensors[0]), in(1), in(2), in(3), in(4),
+                in(5), in(6), in(7), in(8), at<T>(tensors[9]), threads};
+    }
+};
+
+struct SlideCall {
+    std::array<int64_t, 3> sizes;  // batch, dim, width
+    bool silu;
+    std::array<Address, 5> tensors;  // window, x, weight, bias; y
+    int threads;
+
+    template <class T> WindowSlide<T> as() const {
+        const auto in = [&](int i) { return at<const T>(tensors[i]); };
+        return {sizes[0], sizes[1], sizes[2], silu, at<T>(tensors[0]), in(1), in(2), in(3), at<T>(tensors[4]), threads};
     }
 };
 
@@ -366,6 +392,18 @@ NB_MODULE(_native, m) {
         nb::gil_scoped_release release;
         if (is_double) (is_backward ? active.linear_backward_f64 : active.linear_f64)(call.as<double>());
         else (is_backward ? active.linear_backward_f32 : active.linear_f32)(call.as<float>());
+    });
+    m.def("state_advance", [](bool is_double, const std::array<int64_t, 5>& sizes, bool per_head, bool softplus,
+                              const std::array<Address, 10>& tensors, int threads) {
+        const AdvanceCall call{sizes, per_head, softplus, tensors, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.state_advance_f64(call.as<double>()) : active.state_advance_f32(call.as<float>());
+    });
+    m.def("window_slide", [](bool is_double, const std::array<int64_t, 3>& sizes, bool silu, const std::array<Address, 5>& tensors,
+                             int threads) {
+        const SlideCall call{sizes, silu, tensors, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.window_slide_f64(call.as<double>()) : active.window_slide_f32(call.as<float>());
     });
     m.def("gated_norm",
           [](bool is_backward, bool is_double, std::array<int64_t, 3> sizes, bool norm_first, double eps,

@@ -97,6 +97,27 @@ template <class T> struct Linear {
     int threads;
 };
 
+// One position, of contiguous tensors. A and dt, with its bias, are one number a head (`per_head`), or those of every channel.
+template <class T> struct StateAdvance {
+    int64_t batch, heads, groups, dim, states;
+    bool per_head, softplus;
+    T* h;                      // (batch, heads, dim, states), read and written
+    const T *u, *dt;           // (batch, heads, dim); (batch, heads[, dim])
+    const T *a, *b, *c;        // (heads[, dim, states]); (batch, groups, states) twice
+    const T *d, *z, *bias;     // (heads, dim), (batch, heads, dim), (heads[, dim]); each may be null
+    T* y;                      // (batch, heads, dim)
+    int threads;
+};
+
+template <class T> struct WindowSlide {
+    int64_t batch, dim, width;
+    bool silu;
+    T* window;                     // (batch, dim, width), the oldest input first; read and written
+    const T *x, *weight, *bias;    // (batch, dim), (dim, width), (dim,) or null
+    T* y;                          // (batch, dim)
+    int threads;
+};
+
 // `groups` groups of `size` channels at each of `rows` positions. Views have no batch.
 template <class T> struct GatedNorm {
     int64_t rows, groups, size;
@@ -265,6 +286,10 @@ struct Kernels {
     void (*linear_f64)(const Linear<double>&);
     void (*linear_backward_f32)(const Linear<float>&);
     void (*linear_backward_f64)(const Linear<double>&);
+    void (*state_advance_f32)(const StateAdvance<float>&);
+    void (*state_advance_f64)(const StateAdvance<double>&);
+    void (*window_slide_f32)(const WindowSlide<float>&);
+    void (*window_slide_f64)(const WindowSlide<double>&);
     void (*krylov)(const Krylov&);
     void (*krylov_backward)(const Krylov&);
     void (*block_tables_f32)(const BlockTables<float>&);
@@ -309,6 +334,8 @@ struct Kernels {
     template <class T> void gated_norm_backward(const GatedNorm<T>&);                              \
     template <class T> void linear(const Linear<T>&);                                              \
     template <class T> void linear_backward(const Linear<T>&);                                     \
+    template <class T> void state_advance(const StateAdvance<T>&);                                 \
+    template <class T> void window_slide(const WindowSlide<T>&);                                   \
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
     template <class T> void block_tables(const BlockTables<T>&);                                   \

@@ -171,11 +171,18 @@ CASES = {
         for rows, groups, size in ((0, 1, 3), (1, 1, 2), (17, 3, 5), (33, 2, 16), (65, 1, 37))
         for first in (False, True)
     ),
-    # As gated_linear; backward rows are summed over. Blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs,
-    # 768 terms of a sum at a time.
+    # As gated_linear; backward rows are summed over. Below 64 rows four at a time meet four streams of strips of 64
+    # outputs; from there on blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs, 768 terms of a sum at a time.
     "linear": tuple(
         Case(f"{rows}-rows-{inputs}-to-{outputs}", _sizes(1, rows, inputs, outputs))
         for rows, inputs, outputs in (
+            (1, 1, 1),
+            (1, 37, 131),
+            (2, 16, 64),
+            (3, 5, 66),
+            (4, 33, 7),
+            (7, 48, 65),
+            (63, 3, 70),
             (64, 1, 9),
             (65, 5, 3),
             (193, 17, 16),

@@ -12,12 +12,13 @@ from types import ModuleType
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longwave.compat import mixers
 from longwave.compat.causal_conv import causal_conv1d_fn, causal_conv1d_update
 from longwave.compat.rebinding import Rebinding, Watch
 from longwave.errors import MissingExtraError, UnsupportedError
+from longwave.layers.projection import project
 from longwave.ops import _native
 
 OLDEST = (5, 15)  # before, a mixer on the CPU runs another method, and its cache has other names
@@ -144,6 +145,10 @@ class Report:
             return
         file.engaged.append(f"{name}.forward")
         self._rebinding.put(mixer, "forward", _forward(run, mixer.forward, file))
+        for name, model in list(vars(module).items()):
+            if name.endswith("ForCausalLM") and model.__module__ == module.__name__:
+                file.engaged.append(f"{name}.lm_head")
+                self._rebinding.put(model, "forward", _with_head(model.forward))
 
 
 _in_force: Report | None = None
@@ -233,6 +238,23 @@ def _forward(run: mixers.Run, original: Callable[..., Tensor], file: Engagement)
         seq_idx = _without_padding(kwargs.get("seq_idx"), attention_mask, hidden_states)
         past = mixers.Past(cache_params, self.layer_idx, seq_idx)
         return run(self, hidden_states, past).to(hidden_states.dtype)
+
+    return forward
+
+
+def _with_head(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A language model's forward, in which its head is a map of ours; the module itself stays torch's."""
+
+    @functools.wraps(original)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        head = getattr(self, "lm_head", None)
+        if type(head) is not nn.Linear or "forward" in vars(head) or torch.compiler.is_compiling():
+            return original(self, *args, **kwargs)
+        head.forward = functools.partial(project, head)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            vars(head).pop("forward", None)
 
     return forward
 

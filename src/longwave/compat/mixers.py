@@ -15,6 +15,7 @@ without gradients moves the cache's own tensors on.
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,9 @@ from torch import nn
 
 from longwave.compat.state_update import selective_state_update
 from longwave.layers.base import real_dtype, without_autocast
-from longwave.layers.projection import project
-from longwave.ops import gated_norm, selective_scan, short_conv, ssd
+from longwave.layers.cache import SystemCache
+from longwave.layers.projection import project, project_by
+from longwave.ops import _decoding, gated_norm, selective_scan, short_conv, ssd
 from longwave.shapes import Float, Int, Tensor
 
 ModuleOfTransformers = Any  # its modules have no types of their own to name
@@ -151,11 +153,11 @@ def _next_selective(
 def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """δ before its bias, and B and C of one group."""
     sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
-    delta, B, C = mixer.x_proj(u).split(sizes, -1)
+    delta, B, C = project(mixer.x_proj, u).split(sizes, -1)
     if hasattr(mixer, "dt_layernorm"):
         delta, B, C = mixer.dt_layernorm(delta), mixer.b_layernorm(B), mixer.c_layernorm(C)
     plain = type(mixer.dt_proj) is nn.Linear  # else an adapter or a quantised map, with a bias that the scan will add
-    delta = F.linear(delta, mixer.dt_proj.weight) if plain else mixer.dt_proj(delta) - mixer.dt_proj.bias
+    delta = project_by(mixer.dt_proj.weight, None, delta) if plain else mixer.dt_proj(delta) - mixer.dt_proj.bias
     return delta, B[:, :, None], C[:, :, None]
 
 
@@ -209,14 +211,21 @@ def _convolved(mixer: ModuleOfTransformers, u: Tensor, past: Past) -> Tensor:
     """silu(conv1d(u)), from the inputs that the cache holds to those that it holds next."""
     weight, bias, window = mixer.conv1d.weight[:, 0], mixer.conv1d.bias, past.window()
     if window is not None and past.one_token(u):
-        window.copy_(torch.cat([window[..., 1:], u.mT], -1))
-        y = (window * weight).sum(-1)
-        return F.silu(y if bias is None else y + bias).to(u.dtype)[:, None]
+        return _slid(window, u[:, 0], weight, bias).to(u.dtype)[:, None]
     # the window is as wide as the convolution, which never sees its oldest input
     seen = None if window is None else window[..., 1:]
     y, seen = short_conv(u, weight, bias, seen, activation="silu", seq_idx=past.seq_idx)
     past.keep(window=F.pad(seen, (1, 0)))
     return y
+
+
+def _slid(window: Tensor, u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """silu(conv1d(u)) of one position, whose window is written to."""
+    if _decoding.takes(window, u, weight, bias):
+        return _decoding.slide(window, u, weight, bias, silu=True)
+    window.copy_(torch.cat([window[..., 1:], u[..., None]], -1))
+    y = (window * weight).sum(-1)
+    return F.silu(y if bias is None else y + bias)
 
 
 def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
@@ -230,6 +239,16 @@ def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
     return gated_norm(y, z, norm.weight, group_size=group_size, norm_before_gate=before, eps=norm.variance_epsilon).y
 
 
+_decays: WeakKeyDictionary[nn.Module, SystemCache] = WeakKeyDictionary()  # an exponential of every state, at every token
+
+
 def _decay(mixer: ModuleOfTransformers) -> Tensor:
     """A, in the precision of the recurrence."""
-    return -mixer.A_log.to(real_dtype(mixer.A_log.dtype)).exp()
+    A_log = mixer.A_log
+
+    def decay() -> Tensor:
+        return -A_log.to(real_dtype(A_log.dtype)).exp()
+
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return decay()
+    return _decays.setdefault(mixer, SystemCache()).get(decay, [A_log], None)

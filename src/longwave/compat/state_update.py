@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from longwave.ops import selective_scan
+from longwave.ops import _decoding, selective_scan
 from longwave.shapes import Float, Int, Tensor
 
 
@@ -84,6 +84,8 @@ def _advance(
     """Move h (batch, heads, dim, modes) on in place; y in the precision of h."""
     if A.stride()[-2:] == (0, 0) and dt.stride(-1) == 0 and (dt_bias is None or dt_bias.stride(-1) == 0):
         A, dt, dt_bias = A[..., :1, :1], dt[..., :1], None if dt_bias is None else dt_bias[..., :1]
+    if _decoding.takes(h, x, dt, A, B, C, D, z, dt_bias) and h.shape[1] % B.shape[1] == 0:
+        return _decoding.advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus)
     dt = dt.to(h.dtype) if dt_bias is None else dt.to(h.dtype) + dt_bias
     dt = F.softplus(dt) if dt_softplus else dt
     u = x.to(h.dtype)

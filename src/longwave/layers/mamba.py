@@ -11,7 +11,7 @@ from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_duration, check_positive, check_state
 from longwave.layers.options import choose
-from longwave.layers.projection import project
+from longwave.layers.projection import project, project_by
 from longwave.math import log_uniform, softplus_inverse
 from longwave.ops import selective_scan, short_conv
 from longwave.shapes import Float, Tensor
@@ -156,7 +156,7 @@ class Mamba(Mixer):
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, MambaState]:
         _check_rate(rate)
         before, h = self._state(state, x_t)
-        u, z = self.in_proj(x_t).chunk(2, -1)
+        u, z = project(self.in_proj, x_t).chunk(2, -1)
         seen = torch.cat([before, u[..., None].to(before.dtype)], -1)
         u = self._convolve(seen).to(u.dtype)
         delta, B, C = self._select(u)
@@ -165,7 +165,7 @@ class Mamba(Mixer):
             dt = F.softplus(delta.to(h.dtype) + self.dt_proj.bias)
             h = torch.addcmul((dt * wide)[..., None] * B[:, None], torch.exp(dt[..., None] * self._A()), h)
             y = torch.addcmul((h @ C[..., None])[..., 0], self.D.to(h.dtype), wide) * F.silu(z)
-        return self.out_proj(y.to(u.dtype)).to(x_t.dtype), MambaState(seen[..., 1:], h)
+        return project(self.out_proj, y.to(u.dtype)).to(x_t.dtype), MambaState(seen[..., 1:], h)
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have A and D in 32
@@ -177,11 +177,11 @@ class Mamba(Mixer):
 
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """dt before bias and softplus, B and C."""
-        parts = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], -1)
+        parts = project(self.x_proj, u).split([self.dt_rank, self.d_state, self.d_state], -1)
         if self.norm_eps is not None:
             parts = [F.rms_norm(part, part.shape[-1:], eps=self.norm_eps) for part in parts]
         delta, B, C = parts
-        return F.linear(delta, self.dt_proj.weight), B, C
+        return project_by(self.dt_proj.weight, None, delta), B, C
 
     def _A(self) -> Tensor:
         """A, in the precision of the recurrence."""

@@ -156,7 +156,7 @@ class Mamba2(Mixer):
             h = torch.addcmul(enters, (delta * A).exp()[..., None, None], ssm)
             y = torch.addcmul((h @ C[..., None])[..., 0], D.view(self.nheads, -1), u)
             y = self._gated(y.to(x_t.dtype), z, past)
-        return self.out_proj(y).to(x_t.dtype), Mamba2State(window[..., 1:], h)
+        return project(self.out_proj, y).to(x_t.dtype), Mamba2State(window[..., 1:], h)
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have A, D and the bias of Δ in 32

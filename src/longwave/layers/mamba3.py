@@ -13,6 +13,7 @@ from longwave.layers.mamba3_scan import Drive, Mamba3State, trapezoidal_scan, tr
 from longwave.layers.norms import GatedRMSNorm
 from longwave.layers.options import choose
 from longwave.layers.padding import real_positions
+from longwave.layers.projection import project
 from longwave.math import log_uniform, softplus_inverse
 from longwave.shapes import Tensor
 
@@ -139,13 +140,13 @@ class Mamba3(Mixer):
         before = self._checked(state, x)
         projected = self._projected(x, rate)
         if not x.shape[1]:
-            return self.out_proj(projected[..., : self.d_inner]).to(x.dtype), before
+            return project(self.out_proj, projected[..., : self.d_inner]).to(x.dtype), before
         with without_autocast(x.device.type):
             z, drive = self._drive(projected)
             ends, columns = _ends(x, lengths, reset), self._columns("mimo_x")
             y, after = trapezoidal_scan(drive, before, *ends, columns, self.D, self._halves, self.chunk_size)
             y = self._gated(y, z).to(x.dtype)
-        return self.out_proj(y).to(x.dtype), after
+        return project(self.out_proj, y).to(x.dtype), after
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have the other parameters in 32
@@ -157,14 +158,14 @@ class Mamba3(Mixer):
             z, drive = self._drive(projected)
             y, after = trapezoidal_step(drive, before, self._columns("mimo_x"), self.D, self._halves)
             y = self._gated(y, z).to(x_t.dtype)
-        return self.out_proj(y).to(x_t.dtype), after
+        return project(self.out_proj, y).to(x_t.dtype), after
 
     def _projected(self, x: Tensor, rate: float) -> Tensor:
         if rate != 1:
             raise UnsupportedError(
                 f"rate={rate}: Mamba3 has no sampling interval, its steps come from the input; give 1"
             )
-        return self.in_proj(x)
+        return project(self.in_proj, x)
 
     def _widths(self) -> list[int]:
         """Of z, x, B, C, and what makes Δ, A, λ and the angles."""

@@ -9,6 +9,7 @@ from torch import nn
 from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_positive, check_state
+from longwave.layers.projection import project
 from longwave.ops import wkv
 from longwave.shapes import Float, Tensor
 
@@ -109,13 +110,13 @@ class RWKV(Mixer):
         before, attended = self.initial_state(x.shape[0], dtype=x.dtype, device=x.device) if state is None else state
         check_state(attended, (x.shape[0], 2, self.d_attention), real_dtype(x.dtype), x)
         previous, last = _shift(x, before, lengths, reset)
-        k = self.key(_mixed(x, previous, self.time_mix_key))
-        v = self.value(_mixed(x, previous, self.time_mix_value))
-        r = torch.sigmoid(self.receptance(_mixed(x, previous, self.time_mix_receptance)))
+        k = project(self.key, _mixed(x, previous, self.time_mix_key))
+        v = project(self.value, _mixed(x, previous, self.time_mix_value))
+        r = torch.sigmoid(project(self.receptance, _mixed(x, previous, self.time_mix_receptance)))
         with without_autocast(x.device.type):
             w, u = -self.time_decay.double().exp(), self.time_first
             y, attended = wkv(k, v, w.to(real_dtype(x.dtype)), u, attended, lengths=lengths, reset=reset)
-        return self.output(r * y).to(x.dtype), RWKVState(last, attended)
+        return project(self.output, r * y).to(x.dtype), RWKVState(last, attended)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, RWKVState]:
         y, after = self._run(x_t[:, None], state, None, None, rate)
@@ -174,9 +175,9 @@ class RWKVChannelMix(Mixer):
         _check_no_rate(rate)
         (before,) = self.initial_state(x.shape[0], dtype=x.dtype, device=x.device) if state is None else state
         previous, last = _shift(x, before, lengths, reset)
-        k = self.key(_mixed(x, previous, self.time_mix_key))
-        r = self.receptance(_mixed(x, previous, self.time_mix_receptance))
-        y = torch.sigmoid(r) * self.value(torch.relu(k).square())
+        k = project(self.key, _mixed(x, previous, self.time_mix_key))
+        r = project(self.receptance, _mixed(x, previous, self.time_mix_receptance))
+        y = torch.sigmoid(r) * project(self.value, torch.relu(k).square())
         return y.to(x.dtype), RWKVChannelMixState(last)
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, RWKVChannelMixState]:

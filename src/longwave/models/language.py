@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from longwave import pretrained
@@ -15,6 +14,7 @@ from longwave.errors import CheckpointError, ConfigError, ShapeError
 from longwave.layers.checks import check_lengths, check_positive
 from longwave.layers.norms import NORMS, normalise
 from longwave.layers.options import choose
+from longwave.layers.projection import project_by
 from longwave.models import checkpoint, generate
 from longwave.models.backbone import Backbone
 from longwave.models.generate import GREEDY, Sampling
@@ -294,4 +294,4 @@ class LanguageModel(Model[LanguageModelConfig]):
 
     def _decode(self, read: Tensor, x: Tensor) -> Tensor:
         weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(read.to(weight.dtype), weight[: self.config.vocab_size]).to(weight.dtype)
+        return project_by(weight[: self.config.vocab_size], None, read.to(weight.dtype)).to(weight.dtype)

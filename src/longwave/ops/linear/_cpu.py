@@ -15,26 +15,20 @@ from longwave.ops._native import (
     packed,
     plain,
     register,
+    threads,
     unrecorded,
 )
 
 library.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 library.define("linear_backward(Tensor x, Tensor weight, Tensor grad_y, bool of_x, bool of_weight) -> (Tensor, Tensor)")
 
-FEWEST_ROWS = 0
-
 
 def refuses(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
     if x.dtype not in (torch.float32, torch.float64):
         return f"the native kernel computes in 32 and 64 bits, and x is {x.dtype}"
-    why = _native.refuses_exported(x, weight, bias)  # before a look at the rows, whose number an export leaves open
-    if why is not None:
-        return why
-    rows = x.shape[:-1].numel()
-    if rows < FEWEST_ROWS:
-        return f"below {FEWEST_ROWS} rows, packing the weight costs more than it saves, and x has {rows}"
-    return "there is nothing to multiply" if weight.numel() == 0 else None
+    why = _native.refuses_exported(x, weight, bias)
+    return "there is nothing to multiply" if why is None and 0 in (x.numel(), weight.numel()) else why
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -54,7 +48,7 @@ def _call(x: Tensor, weight: Tensor, grad_y: Tensor | None, bias: Tensor | None,
         [address(v) for v in matrices],
         [[0, 0, 0] if v is None else [0, *broadcast_strides(v)] for v in matrices],
         [address(v) for v in (bias, *out)],
-        torch.get_num_threads(),
+        threads(x.numel() * len(weight)),
     )
 
 

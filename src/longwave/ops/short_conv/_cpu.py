@@ -5,7 +5,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longwave.ops._native import Kernel, address, broadcast_strides, kernels, library, packed, plain, register
+from longwave.ops._native import (
+    Kernel,
+    address,
+    broadcast_strides,
+    kernels,
+    library,
+    packed,
+    plain,
+    register,
+    unrecorded,
+)
 from longwave.ops._native import refuses as refuses
 
 _INPUTS = "Tensor x, Tensor weight, Tensor? bias, Tensor? initial_state, bool silu, Tensor? marks"
@@ -17,6 +27,8 @@ def run(
     x: Tensor, weight: Tensor, bias: Tensor | None, initial_state: Tensor | None, silu: bool, marks: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """y and the last inputs; all tensors of one precision."""
+    if unrecorded(x, weight, bias, initial_state, marks):
+        return _forward(x, weight, bias, initial_state, silu, marks)
     return torch.ops.longwave.short_conv(x, weight, bias, initial_state, silu, marks)
 
 
