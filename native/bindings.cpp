@@ -160,13 +160,14 @@ struct LinearCall {
 struct AdvanceCall {
     std::array<int64_t, 5> sizes;  // batch, heads, groups, dim, states
     bool per_head, softplus;
+    std::array<double, 2> limits;
     std::array<Address, 10> tensors;  // h, u, dt, A, B, C, D, z, bias; y
     int threads;
 
     template <class T> StateAdvance<T> as() const {
         const auto in = [&](int i) { return at<const T>(tensors[i]); };
-        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], per_head, softplus, at<T>(tensors[0]), in(1), in(2), in(3), in(4),
-                in(5), in(6), in(7), in(8), at<T>(tensors[9]), threads};
+        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], per_head, softplus, limits, at<T>(tensors[0]), in(1), in(2), in(3),
+                in(4), in(5), in(6), in(7), in(8), at<T>(tensors[9]), threads};
     }
 };
 
@@ -394,8 +395,8 @@ NB_MODULE(_native, m) {
         else (is_backward ? active.linear_backward_f32 : active.linear_f32)(call.as<float>());
     });
     m.def("state_advance", [](bool is_double, const std::array<int64_t, 5>& sizes, bool per_head, bool softplus,
-                              const std::array<Address, 10>& tensors, int threads) {
-        const AdvanceCall call{sizes, per_head, softplus, tensors, threads};
+                              const std::array<double, 2>& limits, const std::array<Address, 10>& tensors, int threads) {
+        const AdvanceCall call{sizes, per_head, softplus, limits, tensors, threads};
         nb::gil_scoped_release release;
         is_double ? active.state_advance_f64(call.as<double>()) : active.state_advance_f32(call.as<float>());
     });

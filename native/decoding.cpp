@@ -22,6 +22,11 @@ template <class Real, class Function> void each(Real (&x)[CHANNELS], Function f)
     for (int i = 0; i < CHANNELS; i += lanes<Real>) store(x + i, f(load(x + i), i));
 }
 
+template <class V, class Real> V between(V x, Real low, Real high) {
+    const V least = V{} + low, most = V{} + high, raised = x < least ? least : x;
+    return raised > most ? most : raised;
+}
+
 template <class Real> struct Advance {
     using V = Vector<Real>;
     static constexpr int W = lanes<Real>;
@@ -37,6 +42,7 @@ template <class Real> struct Advance {
             dt[i] = s.dt[at] + (s.bias ? s.bias[at % (s.per_head ? s.heads : row)] : Real(0));
         }
         if (s.softplus) each(dt, [](V x, int) { return Softplus<Real>(x).value; });
+        each(dt, [&](V x, int) { return between(x, Real(s.limits[0]), Real(s.limits[1])); });
         if (s.per_head) {
             for (int i = 0; i < n; ++i) decay[i] = s.a[(first + i) / s.dim % s.heads] * dt[i];
             each(decay, [](V x, int) { return exponential<Real>(x); });

@@ -1,5 +1,6 @@
 // What the kernels offer to the bindings: plain structs of pointers, sizes and strides (in elements), one function per pass.
 #pragma once
+#include <array>
 #include <cstdint>
 
 namespace longwave {
@@ -101,6 +102,7 @@ template <class T> struct Linear {
 template <class T> struct StateAdvance {
     int64_t batch, heads, groups, dim, states;
     bool per_head, softplus;
+    std::array<double, 2> limits;  // of dt
     T* h;                      // (batch, heads, dim, states), read and written
     const T *u, *dt;           // (batch, heads, dim); (batch, heads[, dim])
     const T *a, *b, *c;        // (heads[, dim, states]); (batch, groups, states) twice

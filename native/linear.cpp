@@ -1,19 +1,23 @@
 // A linear map of many positions, y = x W' + bias, and its adjoint: dx = dy W, dW = dy' x.
 //
 // All three are one product of large matrices, c(m, n) = sum_k a(m, k) b(k, n). A tile of ROWS x VECTORS accumulators takes
-// its scalars from a and its vectors from b, both packed in the order in which the tile reads them: TERMS of k at a time, b
-// in panels of VECTORS columns of vectors, once for all threads, and a in blocks of BLOCK rows, which stay in the second
-// cache while the panels pass. On a Zen 4 torch's BLAS library takes 1.1 to 1.4 times as long at the sizes of Mamba's
+// its scalars from a and its vectors from b, both packed in the order in which the tile reads them: TERMS of k at a time, a
+// in tiles of ROWS rows, b in panels of VECTORS columns of vectors. The smaller matrix is packed once for all threads. A task
+// packs a panel of b, or a block of BLOCK rows of a, which stays in the second cache while the other matrix passes. On a Zen 4 torch's BLAS library takes 1.1 to 1.4 times as long at the sizes of Mamba's
 // projections (`python -m benchmarks.linear`).
 //
-// A task is a block of rows and, where these are few, a part of the panels. Its sums over k are always the same ones: results
-// do not depend on the threads.
+// Where blocks are few, their tasks have a part of the panels each. The sums over k are always the same ones: results do not
+// depend on the threads.
 //
 // Of few positions, as in decoding, the product is one reading of W from memory, and nothing is packed. Its vectors lie along
 // k then, and a task reads a strip of W as STREAMS streams that lie rows apart: of one stream, or of neighbouring rows, the
 // processor fetches less ahead. A BLAS library's product of a matrix and a vector takes about twice as long.
 #include <algorithm>
 #include <type_traits>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "kernels.hpp"
 #include "lanes.hpp"
@@ -26,6 +30,16 @@ namespace {
 
 constexpr int ROWS = LONGWAVE_VECTOR_BYTES == 64 ? 8 : 4, VECTORS = 3;
 constexpr int64_t TERMS = 768, BLOCK = 128, TASKS = 16, FEW = 64;
+constexpr int64_t LARGEST_KEPT = 32 << 20;  // bytes: glibc's malloc maps what is larger, and unmaps it when it is freed
+
+// Of new memory that malloc gives back to the system: each page of 4 KB costs more than the numbers that are written to it.
+void in_large_pages([[maybe_unused]] void* p, [[maybe_unused]] int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+    constexpr uintptr_t PAGE = 1 << 21;
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(p), first = ceil_div(begin, PAGE) * PAGE, last = (begin + bytes) / PAGE * PAGE;
+    if (bytes > LARGEST_KEPT && first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
 
 template <class Real> struct LargeProduct {
     using V = Vector<Real>;
@@ -82,6 +96,28 @@ template <class Real> struct LargeProduct {
     }
 
     void run(int threads) const {
+        in_large_pages(c, rows * columns * sizeof(Real));
+        if (rows <= columns) by_panels(threads);
+        else by_blocks(threads);
+    }
+    void by_panels(int threads) const {
+        const int64_t blocks = ceil_div(rows, BLOCK), most = std::min(terms, TERMS);
+        Real* packed = reinterpret_cast<Real*>(scratch<V>((blocks * BLOCK + threads * PANEL) * most / W + 1));
+        Real* own = packed + blocks * BLOCK * most;
+#pragma omp parallel num_threads(threads)
+        for (int64_t first = 0; first < terms; first += TERMS) {
+            const int64_t count = std::min(TERMS, terms - first);
+            Real* panel = own + thread_number() * PANEL * most;
+#pragma omp for schedule(static)
+            for (int64_t m = 0; m < rows; m += BLOCK) pack_block(m, std::min(BLOCK, rows - m), first, count, packed + m * count);
+#pragma omp for schedule(dynamic)
+            for (int64_t n = 0; n < columns; n += PANEL) {
+                pack_panel(n, first, count, panel);
+                tiles(packed, panel, count, 0, rows, n, first == 0);
+            }
+        }
+    }
+    void by_blocks(int threads) const {
         const int64_t panels = ceil_div(columns, PANEL), blocks = ceil_div(rows, BLOCK), most = std::min(terms, TERMS);
         const int64_t share = ceil_div(panels, ceil_div(TASKS, blocks)), shares = ceil_div(panels, share);  // of the panels
         Real* packed = reinterpret_cast<Real*>(scratch<V>((panels * PANEL + threads * BLOCK) * most / W + 1));

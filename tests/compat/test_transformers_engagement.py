@@ -48,7 +48,7 @@ def test_a_file_imported_later_is_engaged(monkeypatch: pytest.MonkeyPatch) -> No
         assert "when imported: bamba" in str(report)
         late = modeling("bamba")
         ours = late.BambaMixer.forward
-        assert report.files["bamba"].engaged == ["BambaMixer.forward"]
+        assert report.files["bamba"].engaged == ["BambaMixer.forward", "BambaForCausalLM.lm_head"]
     assert late.BambaMixer.forward is ours.__wrapped__
 
 
@@ -112,7 +112,7 @@ def test_another_activation_takes_the_path_that_was_there() -> None:
         layer.mixer.activation = "gelu"
     plain = model(tokens()).logits
     with compat.transformers() as report:
-        assert torch.equal(model(tokens()).logits, plain)
+        torch.testing.assert_close(model(tokens()).logits, plain)  # the head has sums of its own
         assert "2 deferred: the activation gelu" in str(report)
 
 

@@ -183,7 +183,7 @@ def transformers() -> Report:
         ...     model = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1))
         ...     _ = model(torch.tensor([[1, 2, 3]]))
         >>> report.files["mamba"].engaged, report.files["mamba"].calls
-        (['MambaMixer.forward'], 1)
+        (['MambaMixer.forward', 'MambaForCausalLM.lm_head'], 1)
     """
     global _in_force
     if _in_force is None:
@@ -248,7 +248,8 @@ def _with_head(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         head = getattr(self, "lm_head", None)
-        if type(head) is not nn.Linear or "forward" in vars(head) or torch.compiler.is_compiling():
+        ours = type(head) is nn.Linear and "forward" not in vars(head) and head.weight.is_cpu
+        if not ours or torch.compiler.is_compiling():
             return original(self, *args, **kwargs)
         head.forward = functools.partial(project, head)
         try:
@@ -277,7 +278,7 @@ def _refuses_mixer(mixer: Any, x: Tensor, cache: Any, options: Mapping[str, Any]
         return why
     if cache is not None and cache.layers[mixer.layer_idx].record_past:
         return "a cache that records the past"
-    return "weights that accelerate moves" if hasattr(mixer.conv1d, "_hf_hook") else None
+    return "weights that accelerate moves" if "_hf_hook" in vars(mixer.conv1d) else None
 
 
 def _without_padding(seq_idx: Tensor | None, mask: Tensor | None, x: Tensor) -> Tensor | None:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from longwave.compat.state_update import selective_state_update
+from longwave.compat.state_update import update_states
 from longwave.layers.base import real_dtype, without_autocast
 from longwave.layers.cache import SystemCache
 from longwave.layers.projection import project, project_by
@@ -140,14 +140,11 @@ def _next_selective(
 ) -> Tensor:
     """One position of Mamba-1, whose state is written to; a group of channels is a head of the update."""
     heads, modes = B.shape[2:]
-
-    def by_head(v: Tensor) -> Tensor:
-        return v.unflatten(-1, (heads, -1))
-
-    u, delta, z = (by_head(v[:, 0]) for v in (u, delta, z))
-    D, bias = by_head(mixer.D.flatten()), None if dt_bias is None else by_head(dt_bias)
-    A, h = _decay(mixer).view(heads, -1, modes), h.view(len(h), heads, -1, modes)
-    return selective_state_update(h, u, delta, A, B[:, 0], C[:, 0], D, z, bias, True).flatten(1)[:, None]
+    shape = len(h), heads, -1
+    u, delta, z = (v.reshape(shape) for v in (u, delta, z))
+    D, bias = mixer.D.view(shape[1:]), None if dt_bias is None else dt_bias.view(shape[1:])
+    A, h = _decay(mixer).view(heads, -1, modes), h.view(*shape, modes)
+    return update_states(h, u, delta, A, B[:, 0], C[:, 0], D, z, bias, True).view(len(h), 1, -1)
 
 
 def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,11 +197,9 @@ def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
 
 def _next_dual(mixer: ModuleOfTransformers, h: Tensor, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """One position of Mamba-2, whose state is written to; A, D and dt are one number a head."""
-    shape = h.shape[1:]  # heads, their channels, states
-    dt = F.softplus(dt[:, 0].to(h.dtype) + mixer.dt_bias).clamp(*mixer.time_step_limit)
-    dt = dt[..., None].expand(h.shape[:3])
-    A, D = _decay(mixer)[:, None, None].expand(shape), mixer.D[:, None].expand(shape[:2])
-    return selective_state_update(h, u[:, 0], dt, A, B[:, 0], C[:, 0], D)[:, None]
+    A, D, bias = (v.view(-1, 1) for v in (_decay(mixer), mixer.D, mixer.dt_bias))
+    limits = mixer.time_step_limit
+    return update_states(h, u[:, 0], dt.mT, A[..., None], B[:, 0], C[:, 0], D, None, bias, True, limits)[:, None]
 
 
 def _convolved(mixer: ModuleOfTransformers, u: Tensor, past: Past) -> Tensor:
@@ -230,12 +225,13 @@ def _slid(window: Tensor, u: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
 def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
     """Gate and normalise; Falcon-H1 may have no norm, or one that comes first."""
-    if not getattr(mixer, "mamba_rms_norm", True):
+    if not vars(mixer).get("mamba_rms_norm", True):
         return y * F.silu(z)
     norm, width = mixer.norm, mixer.intermediate_size
+    known = vars(norm)  # of a module `hasattr` takes longer than a product of one position
     # Falcon-H1's norm knows how many groups there are, the others' how wide one is; before 5.23 some have but one
-    group_size = width // norm.n_groups if hasattr(norm, "n_groups") else getattr(norm, "group_size", width)
-    before = getattr(norm, "norm_before_gate", False)
+    group_size = width // norm.n_groups if "n_groups" in known else known.get("group_size", width)
+    before = known.get("norm_before_gate", False)
     return gated_norm(y, z, norm.weight, group_size=group_size, norm_before_gate=before, eps=norm.variance_epsilon).y
 
 

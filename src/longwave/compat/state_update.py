@@ -56,17 +56,34 @@ def selective_state_update(
         z = None if z is None else z[:, None]
         y = selective_state_update(state, x, dt, A[None], B, C, D, z, dt_bias, dt_softplus, state_batch_indices)
         return y[:, 0]
-    slots = state_batch_indices
-    h = state if slots is None else state[slots.clamp(min=0).long()]
-    h = h.to(torch.promote_types(torch.promote_types(h.dtype, x.dtype), torch.float32))
-    y = _advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus).to(x.dtype)
-    if slots is None:
-        if h.dtype != state.dtype:
-            state.copy_(h)
-        return y
-    real = slots >= 0
-    state[slots[real].long()] = h[real].to(state.dtype)
+    if state_batch_indices is None:
+        return update_states(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus)
+    h, real = state[state_batch_indices.clamp(min=0).long()], state_batch_indices >= 0
+    y = update_states(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus)
+    state[state_batch_indices[real].long()] = h[real]
     return torch.where(real[:, None, None], y, 0)
+
+
+def update_states(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    dt_limit: tuple[float, float] | None = None,
+) -> Tensor:
+    """As `selective_state_update`, with heads and a state for each row; dt may have limits."""
+    wide = torch.promote_types(torch.promote_types(state.dtype, x.dtype), torch.float32)
+    h = state.to(wide)
+    y = _advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit).to(x.dtype)
+    if state.dtype != wide:
+        state.copy_(h)
+    return y
 
 
 def _advance(
@@ -80,14 +97,16 @@ def _advance(
     z: Tensor | None,
     dt_bias: Tensor | None,
     dt_softplus: bool,
+    dt_limit: tuple[float, float] | None,
 ) -> Tensor:
     """Move h (batch, heads, dim, modes) on in place; y in the precision of h."""
     if A.stride()[-2:] == (0, 0) and dt.stride(-1) == 0 and (dt_bias is None or dt_bias.stride(-1) == 0):
         A, dt, dt_bias = A[..., :1, :1], dt[..., :1], None if dt_bias is None else dt_bias[..., :1]
     if _decoding.takes(h, x, dt, A, B, C, D, z, dt_bias) and h.shape[1] % B.shape[1] == 0:
-        return _decoding.advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus)
+        return _decoding.advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit)
     dt = dt.to(h.dtype) if dt_bias is None else dt.to(h.dtype) + dt_bias
     dt = F.softplus(dt) if dt_softplus else dt
+    dt = dt if dt_limit is None else dt.clamp(*dt_limit)
     u = x.to(h.dtype)
     B, C = (v.to(h.dtype).repeat_interleave(h.shape[1] // v.shape[1], 1) for v in (B, C))
     h.mul_((dt[..., None] * A).exp_()).addcmul_((dt * u)[..., None], B[:, :, None])

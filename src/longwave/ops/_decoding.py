@@ -4,6 +4,8 @@ These are no operations: they write to an argument and have no adjoint. They tak
 of which costs more than what it computes, where `takes` says that they can.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,13 @@ def takes(state: Tensor, *others: Tensor | None) -> bool:
     return state.is_contiguous() and state.dtype in (torch.float32, torch.float64)
 
 
+def _given(v: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor | None:
+    """A tensor as the kernel reads it."""
+    if v is None:
+        return None
+    return packed(v if v.dtype == dtype and v.shape == shape else v.to(dtype).expand(shape))
+
+
 def advance(
     h: Tensor,
     u: Tensor,
@@ -28,6 +37,7 @@ def advance(
     z: Tensor | None,
     dt_bias: Tensor | None,
     dt_softplus: bool,
+    dt_limit: tuple[float, float] | None,
 ) -> Tensor:
     """Move h (batch, heads, dim, modes) on; y (batch, heads, dim). A head's A, dt and bias may be one number."""
     batch, heads, dim, modes = h.shape
@@ -43,13 +53,14 @@ def advance(
         (z, (batch, heads, dim)),
         (dt_bias, (heads, system[0])),
     )
-    given = [None if v is None else packed(v.to(h.dtype).expand(shape)) for v, shape in shapes]
+    given = [_given(v, h.dtype, shape) for v, shape in shapes]
     y = h.new_empty(batch, heads, dim)
     kernels().state_advance(
         h.dtype == torch.float64,
         [batch, heads, groups, dim, modes],
         per_head,
         dt_softplus,
+        dt_limit or (-math.inf, math.inf),
         [address(v) for v in (h, *given, y)],
         threads(4 * h.numel()),  # an exponential each
     )
@@ -60,7 +71,7 @@ def slide(window: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: 
     """Let a window (batch, dim, width) see the next input (batch, dim); y (batch, dim), the taps' sum."""
     batch, dim, width = window.shape
     shapes = ((x, (batch, dim)), (weight, (dim, width)), (bias, (dim,)))
-    given = [None if v is None else packed(v.to(window.dtype).expand(shape)) for v, shape in shapes]
+    given = [_given(v, window.dtype, shape) for v, shape in shapes]
     y = window.new_empty(batch, dim)
     kernels().window_slide(
         window.dtype == torch.float64,
