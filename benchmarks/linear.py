@@ -1,9 +1,10 @@
-"""`linear` against torch's at the sizes of Mamba's projections, and `gated_norm` against a chain of torch's functions.
+"""`linear` against torch's, of many positions and of few; `gated_norm` against a chain of torch's functions.
 
 python -m benchmarks.linear
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from benchmarks import measure
 from longwave.ops import gated_norm, linear
 
 POSITIONS = 1024
+WEIGHTS = 24  # different ones, as a model has them: each comes from memory
 SIZES = {"Mamba's in_proj": (768, 3072), "Mamba-2's in_proj": (768, 3352), "their out_proj": (1536, 768)}
 
 
@@ -55,6 +57,33 @@ def products() -> list[measure.Row]:
     return rows
 
 
+def few() -> list[measure.Row]:
+    """Of few positions: reading the weights is all there is to do."""
+    rows = []
+    for what, count, (inputs, outputs) in (
+        ("Mamba's in_proj", WEIGHTS, SIZES["Mamba's in_proj"]),
+        ("their out_proj", WEIGHTS, SIZES["their out_proj"]),
+        ("the head of a language model", 1, (768, 50280)),
+    ):
+        weights = [torch.randn(outputs, inputs) for _ in range(count)]
+        for positions in (1, 8):
+            x = torch.randn(positions, inputs)
+
+            def through(function: Callable[[Tensor, Tensor], Tensor], x: Tensor = x, weights: list = weights) -> None:
+                for weight in weights:
+                    function(x, weight)
+
+            row = measure.compare(
+                f"{what}, {positions} positions, {count} weights, {inputs} to {outputs}",
+                lambda t=through: t(ours),
+                "F.linear",
+                lambda t=through: t(F.linear),
+            )
+            rate = 4e-6 * count * inputs * outputs / row.ours_ms
+            rows.append(replace(row, note=f"{rate:.0f} GB of weights/s"))
+    return rows
+
+
 def norm() -> list[measure.Row]:
     """Of 1536 channels, the gate a part of a wider tensor."""
     channels = 1536
@@ -75,7 +104,9 @@ def norm() -> list[measure.Row]:
 
 def main() -> None:
     torch.manual_seed(0)
-    measure.write("linear", products() + norm())
+    with torch.no_grad():
+        rows = few()
+    measure.write("linear", products() + rows + norm())
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 // All three are one product of large matrices, c(m, n) = sum_k a(m, k) b(k, n). A tile of ROWS x VECTORS accumulators takes
 // its scalars from a and its vectors from b, both packed in the order in which the tile reads them: TERMS of k at a time, a
 // in tiles of ROWS rows, b in panels of VECTORS columns of vectors. The smaller matrix is packed once for all threads. A task
-// packs a panel of b, or a block of BLOCK rows of a, which stays in the second cache while the other matrix passes. On a Zen 4 torch's BLAS library takes 1.1 to 1.4 times as long at the sizes of Mamba's
-// projections (`python -m benchmarks.linear`).
+// packs a panel of b, or a block of BLOCK rows of a, which stays in the second cache while the other matrix passes. On a
+// Zen 4 torch's BLAS library takes longer at the sizes of Mamba's projections (`python -m benchmarks.linear`).
 //
 // Where blocks are few, their tasks have a part of the panels each. The sums over k are always the same ones: results do not
 // depend on the threads.
@@ -36,7 +36,8 @@ constexpr int64_t LARGEST_KEPT = 32 << 20;  // bytes: glibc's malloc maps what i
 void in_large_pages([[maybe_unused]] void* p, [[maybe_unused]] int64_t bytes) {
 #ifdef MADV_HUGEPAGE
     constexpr uintptr_t PAGE = 1 << 21;
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(p), first = ceil_div(begin, PAGE) * PAGE, last = (begin + bytes) / PAGE * PAGE;
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(p), end = begin + bytes;
+    const uintptr_t first = (begin + PAGE - 1) / PAGE * PAGE, last = end / PAGE * PAGE;
     if (bytes > LARGEST_KEPT && first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
 }

@@ -172,7 +172,8 @@ CASES = {
         for first in (False, True)
     ),
     # As gated_linear; backward rows are summed over. Below 64 rows four at a time meet four streams of strips of 64
-    # outputs; from there on blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs, 768 terms of a sum at a time.
+    # outputs; from there on blocks of 128 rows, tiles of 4 or 8, panels of 6 to 48 outputs, 768 terms of a sum at a
+    # time, and the smaller of the two matrices is packed first.
     "linear": tuple(
         Case(f"{rows}-rows-{inputs}-to-{outputs}", _sizes(1, rows, inputs, outputs))
         for rows, inputs, outputs in (

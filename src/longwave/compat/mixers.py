@@ -235,7 +235,8 @@ def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
     return gated_norm(y, z, norm.weight, group_size=group_size, norm_before_gate=before, eps=norm.variance_epsilon).y
 
 
-_decays: WeakKeyDictionary[nn.Module, SystemCache] = WeakKeyDictionary()  # an exponential of every state, at every token
+# A is an exponential for every state, and the same at every token.
+_decays: WeakKeyDictionary[nn.Module, SystemCache] = WeakKeyDictionary()
 
 
 def _decay(mixer: ModuleOfTransformers) -> Tensor:

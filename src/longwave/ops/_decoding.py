@@ -1,7 +1,7 @@
 """One position between the projections of a Mamba layer, written into the state where it lies (native/decoding.cpp).
 
-These are no operations: they write to an argument and have no adjoint. They take the place of some of torch's calls, each
-of which costs more than what it computes, where `takes` says that they can.
+These are no operations: they write to an argument and have no adjoint. They take the place of some of torch's calls,
+each of which costs more than what it computes, where `takes` says that they can.
 """
 
 import math
