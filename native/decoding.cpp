@@ -52,7 +52,7 @@ template <class Real> struct Advance {
         std::copy_n(y, n, s.y + first);
     }
     Real channel(int64_t c, Real dt, Real decay) const {
-        const int64_t group = c / row * s.groups + c % row / s.dim % s.groups;
+        const int64_t group = c / row * s.groups + c % row / s.dim / (s.heads / s.groups);
         const Real *a = s.per_head ? nullptr : s.a + c % row * s.states, *b = s.b + group * s.states, *k = s.c + group * s.states;
         const Real drive = dt * s.u[c];
         Real* h = s.h + c * s.states;

@@ -186,3 +186,26 @@ def test_older_caches_and_wrapped_mixers(monkeypatch: pytest.MonkeyPatch) -> Non
         rest = model(x[:, 9:], cache_params=begun.cache_params, use_cache=True)
     torch.testing.assert_close(torch.cat([begun.logits, rest.logits], 1), plain)
     assert report.files["mamba"].calls == 4
+
+
+def test_the_head_is_torchs_again_after_every_call() -> None:
+    model, x = model_of("mamba"), tokens()
+    with compat.transformers(), torch.no_grad():
+        ours = model(x).logits
+        assert type(model.lm_head) is torch.nn.Linear
+        assert "forward" not in vars(model.lm_head)
+        hidden = model.backbone(x)[0]
+        torch.testing.assert_close(ours, model.lm_head(hidden))
+        with pytest.raises(IndexError):
+            model(x + 10**6)
+        assert "forward" not in vars(model.lm_head)
+
+
+def test_a_wrapped_head_stays_as_it_is() -> None:
+    model, x = model_of("mamba"), tokens()
+    calls, plain = [], model.lm_head.forward
+    model.lm_head.forward = lambda h: calls.append(len(h)) or plain(h)
+    with compat.transformers():
+        model(x)
+    assert calls == [len(x)]
+    assert "forward" in vars(model.lm_head)

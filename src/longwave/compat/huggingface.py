@@ -247,9 +247,8 @@ def _with_head(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        head = getattr(self, "lm_head", None)
-        ours = type(head) is nn.Linear and "forward" not in vars(head) and head.weight.is_cpu
-        if not ours or torch.compiler.is_compiling():
+        head = None if torch.compiler.is_compiling() else getattr(self, "lm_head", None)
+        if type(head) is not nn.Linear or "forward" in vars(head) or not head.weight.is_cpu:
             return original(self, *args, **kwargs)
         head.forward = functools.partial(project, head)
         try:

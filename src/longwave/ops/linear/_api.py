@@ -41,8 +41,8 @@ def linear(
         UnsupportedError: the implementation asked for cannot take these arguments.
 
     Numerics:
-        Sums in the dtype of the arguments. Results do not depend on the number of threads, but for the gradient of the
-        bias, which is torch's sum.
+        Sums in the dtype of the arguments. Results do not depend on the number of threads, but for what is torch's: the
+        gradient of the bias, and of fewer than 64 positions all gradients.
 
     Source:
         Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), for the order of the loops.

@@ -22,6 +22,8 @@ from longwave.ops._native import (
 library.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 library.define("linear_backward(Tensor x, Tensor weight, Tensor grad_y, bool of_x, bool of_weight) -> (Tensor, Tensor)")
 
+FEWEST_ROWS = 64  # of a backward pass: below, packing the weight costs more than torch's products
+
 
 def refuses(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
@@ -60,6 +62,8 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _backward(x: Tensor, weight: Tensor, grad_y: Tensor, of_x: bool, of_weight: bool) -> tuple[Tensor, Tensor]:
     grad_x, grad_weight = _gradients(x, weight, grad_y, of_x, of_weight)
+    if len(x) < FEWEST_ROWS:
+        return grad_y @ weight if of_x else grad_x, grad_y.mT @ x if of_weight else grad_weight
     _call(x, weight, grad_y, None, grad_x if of_x else None, grad_weight if of_weight else None)
     return grad_x, grad_weight
 
