@@ -1,5 +1,7 @@
 """One position written into the state where it lies: what a plain loop over one position gives."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ DTYPES = pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
 
 # batch, heads, groups, dim, modes: tasks of 64 channels, vectors of 2 to 16 states
 SIZES = ((1, 1, 1, 1, 1), (2, 4, 2, 3, 5), (1, 2, 1, 37, 16), (3, 3, 3, 23, 33), (2, 1, 1, 64, 17))
+Position = dict[str, Any]  # arguments of `advance`, those of OPTIONAL perhaps None
 OPTIONAL = ("D", "z", "dt_bias")
 
 
@@ -23,7 +26,8 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def position(batch: int, heads: int, groups: int, dim: int, modes: int, per_head: bool) -> dict[str, Tensor]:
+def position(sizes: tuple[int, ...], per_head: bool) -> Position:
+    batch, heads, groups, dim, modes = sizes
     own, states = (1, 1) if per_head else (dim, modes)
     return {
         "h": normal(batch, heads, dim, modes, seed=0),
@@ -38,11 +42,9 @@ def position(batch: int, heads: int, groups: int, dim: int, modes: int, per_head
     }
 
 
-def loop(given: dict[str, Tensor | None], softplus: bool) -> tuple[Tensor, Tensor]:
+def loop(given: Position, softplus: bool) -> tuple[Tensor, Tensor]:
     """y and h by the loop; without a gate its own is 1."""
     h, u = given["h"], given["u"]
-    assert h is not None
-    assert u is not None
     batch, heads, dim, modes = h.shape
 
     def channels(name: str, *shape: int) -> Tensor:
@@ -66,7 +68,7 @@ def loop(given: dict[str, Tensor | None], softplus: bool) -> tuple[Tensor, Tenso
     return y if given["z"] is None else y * F.silu(given["z"]), after.view(h.shape)
 
 
-def narrowed(given: dict[str, Tensor | None], dtype: torch.dtype) -> dict[str, Tensor | None]:
+def narrowed(given: Position, dtype: torch.dtype) -> Position:
     return {name: None if v is None else v.to(dtype) for name, v in given.items()}
 
 
@@ -75,7 +77,7 @@ def scale(dtype: torch.dtype) -> float:
     return 1 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
 
 
-def budget(given: dict[str, Tensor | None], dtype: torch.dtype, output: int) -> float:
+def budget(given: Position, dtype: torch.dtype, output: int) -> float:
     """Of an output, from the loop's own error in float32, as in test_contract.py."""
     single = narrowed(given, torch.float32)
     truth, same = loop(narrowed(single, torch.float64), True)[output], loop(single, True)[output]
@@ -90,7 +92,7 @@ def budget(given: dict[str, Tensor | None], dtype: torch.dtype, output: int) -> 
 def test_a_state_goes_on_as_in_a_loop(
     sizes: tuple[int, ...], per_head: bool, without: tuple[str, ...], dtype: torch.dtype, native_isa: str
 ) -> None:
-    given = narrowed(position(*sizes, per_head) | dict.fromkeys(without), dtype)
+    given = narrowed(position(sizes, per_head) | dict.fromkeys(without), dtype)
     want = loop(narrowed(given, torch.float64), True)
     allowed = [budget(given, dtype, output) for output in (0, 1)]
     with torch.no_grad():
@@ -103,7 +105,7 @@ def test_a_state_goes_on_as_in_a_loop(
 @ISAS
 @pytest.mark.parametrize("softplus", (False, True))
 def test_steps_keep_their_limits(softplus: bool, native_isa: str) -> None:
-    given = position(*SIZES[1], per_head=True)
+    given = position(SIZES[1], per_head=True)
     dt = given["dt"] + given["dt_bias"]
     dt = (F.softplus(dt) if softplus else dt).clamp(0.2, 0.9)
     want = loop({**given, "dt": dt, "dt_bias": None}, False)
@@ -143,9 +145,9 @@ def test_results_do_not_depend_on_the_threads() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            given = position(3, 5, 5, 130, 16, per_head=False)
+            given = position((3, 5, 5, 130, 16), per_head=False)
             with torch.no_grad():
-                results.append((_decoding.advance(*given.values(), True, None), given["h"]))
+                results.append((_decoding.advance(*given.values(), dt_softplus=True, dt_limit=None), given["h"]))
     finally:
         torch.set_num_threads(before)
     assert all(map(torch.equal, *results))

@@ -250,7 +250,7 @@ def _with_head(original: Callable[..., Any]) -> Callable[..., Any]:
         head = None if torch.compiler.is_compiling() else getattr(self, "lm_head", None)
         if type(head) is not nn.Linear or "forward" in vars(head) or not head.weight.is_cpu:
             return original(self, *args, **kwargs)
-        head.forward = functools.partial(project, head)
+        vars(head)["forward"] = functools.partial(project, head)
         try:
             return original(self, *args, **kwargs)
         finally:
