@@ -58,8 +58,8 @@ class InductionHeadsConfig:
 
 
 # The Mamba paper has 25 epochs of 8,192 batches of 8 sequences, drawn anew, at a constant rate of 1e-3. In so much less
-# time, how far the model reaches depends on how fast A and the bias of dt learn: over 256 positions little is forgotten,
-# so that their gradients are small, and at the usual 1e-3 they stop where a state fades within 65,536.
+# time, how far the model reaches hangs on how fast A and the bias of dt learn: over 256 positions little is forgotten,
+# so their gradients are small, and at the usual 1e-3 they stop where a state fades within 65,536.
 DATA = InductionHeadsConfig()
 MODEL = BackboneConfig(d_model=64, n_layers=2, mixer="Mamba", norm="rms")
 OPTIM = OptimConfig(lr=3e-3, slow_lr=1e-2, weight_decay=0.0)
