@@ -50,8 +50,9 @@ $(MATHJAX):
 demo: .venv/.demo
 	$(BIN)/longwave demo
 
+# A process on each core does more in its time than threads do.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # The package is installed again, into a folder of its own, with other kernels; -S keeps the editable one out of sight. The
 # sanitizers' runtime has to be the first library in the process. Python itself leaks by design. To a kernel a row in 16

@@ -28,6 +28,7 @@ delay-rtf              0     delay --model.mixer RTF --model.mixer.d_state 256 -
 delay-s4               0     delay --model.mixer S4 --model.mixer.d_state 256
 delay-s4d              0     delay --model.mixer S4D --model.mixer.d_state 256
 delay-lmu              0     delay --model.mixer LMU --model.mixer.theta 250 --model.mixer.d_state 256
+induction_heads        0     induction_heads
 parity-mamba3          0     parity
 parity-mamba2          0     parity --model.mixer Mamba2
 LIST

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 import wave
 from pathlib import Path
@@ -200,6 +201,22 @@ def test_the_command_of_a_run_gives_its_settings(folder):
     assert found["trainer"].epochs == 2
     assert found["model"].d_model == 4
     assert "--optim.lr" not in words
+
+
+@pytest.mark.parametrize("run", sorted((PAGE / "runs").iterdir()), ids=lambda run: run.name)
+def test_the_command_of_every_result_is_understood(run):
+    settings = Run.read(run).settings
+    name, words = settings["recipe"], shlex.split(command_line(settings))[3:]
+    found = settings_of(load_recipe(name), words, prog=f"longwave train {name}", presets=load_presets(name))
+    assert found["trainer"].epochs == settings["trainer"]["epochs"]
+    assert found["model"].mixer_options == settings["model"]["mixer_options"]
+
+
+def test_longer_parts_come_later(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(PAGE / "runs" / "induction_heads-0", run)
+    parts = [line.split(" | ")[1] for line in page([run]).splitlines() if line.startswith("| induction")]
+    assert parts == [*(f"length {length}" for length in (64, 1024, 4096, 16384, 65536)), "test"]
 
 
 def test_the_results_page_is_what_the_records_say():

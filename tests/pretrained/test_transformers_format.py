@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from published import TRANSFORMERS, VOCABULARY, of_transformers
 
@@ -152,3 +153,13 @@ def test_a_configuration_that_does_not_fit_is_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         LanguageModel.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_two_names_for_one_parameter_are_refused(tmp_path: Path) -> None:
+    """A folder may spell the embedding as mamba_ssm does, but not both ways."""
+    of_transformers("mamba").save_pretrained(tmp_path)
+    tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    tensors["backbone.embedding.weight"] = tensors["backbone.embeddings.weight"] + 1
+    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"same parameter as backbone.embedding\S* and as backbone.embedding"):
+        LanguageModel.from_pretrained(tmp_path)

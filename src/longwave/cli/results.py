@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def page(folders: Iterable[Path]) -> str:
         groups.setdefault(json.dumps(settings, sort_keys=True), []).append(record)
     if not groups:
         return _HEAD + _NOTHING
-    rows = sorted((row for records in groups.values() for row in _rows(records)), key=lambda row: row[:3])
+    rows = sorted((row for records in groups.values() for row in _rows(records)), key=_in_order)
     tasks = dict.fromkeys(row[0] for row in rows)
     return "\n".join([_HEAD, *_table(rows), *_sources(tasks)]) + "\n"
 
@@ -89,6 +90,11 @@ def _rows(records: Sequence[Record]) -> Iterator[tuple[str, ...]]:
             _mean([record.results["seconds"] / 60 for record in records]),
             f"`{command_line(first.settings)}`",
         )
+
+
+def _in_order(row: tuple[str, ...]) -> list[tuple[str, int]]:
+    """What sorts by task, part and model, and puts "length 4096" before "length 16384"."""
+    return [(words, int(number or 0)) for cell in row[:3] for words, number in re.findall(r"(\D*)(\d*)", cell)]
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ def command_line(settings: Mapping[str, Any]) -> str:
     for option, value in given.items():
         if option == "model.mixer_options":
             words += _mixer_words(value, defaults.get(option))
-        elif value != _plain(defaults.get(option)):
+        elif option in defaults and value != _plain(defaults[option]):  # the rest no option decides, but the recipe
             words += [f"--{option}", _word(value)]
     return shlex.join(words)
 
@@ -53,9 +53,11 @@ def _word(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A default as config.yaml has it: a dataclass in a dictionary as its fields."""
+    """A default as config.yaml has it: a dataclass in a dictionary as its fields, a tuple as a list."""
     if isinstance(value, Namespace):
         return dict(vars(value.init_args))
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
