@@ -237,7 +237,7 @@ template <class T> struct SSD {
     T* grad_d;                       // (batch, chunks, heads, dim), or null
     int threads;
 };
-constexpr int64_t SSD_TEAM = 4;  // heads of a group that one thread takes together
+constexpr int64_t SSD_TEAM = 4;  // heads of a group that one thread takes together backward
 
 struct Kernels {
     const char* isa;

@@ -14,8 +14,8 @@
 // Every sum of a is added up in double precision from the terms it has, and never the difference of two; so is every sum in da.
 // Where a sequence begins, e, r and L are zero across it, and nothing is multiplied by them; padding has a = 0 and w = 0.
 //
-// c . b belongs to a group and is shared by its heads. A task is a team of neighbouring heads of a group in one row, whose S or G
-// stay in the second cache along the whole row. A team adds up its db and dc; the teams' are added up outside.
+// c . b belongs to a group and is shared by its heads. A task goes along a whole row. Forward it is one head, whose S stays in
+// cache; backward a team of neighbouring heads of a group, whose G do: they add up db and dc, and the teams' are added up outside.
 #include <algorithm>
 #include <type_traits>
 
@@ -77,7 +77,7 @@ template <class Real> void transpose(const Real* from, int64_t rows, int64_t col
         for (int64_t n = 0; n < columns; n += W) transpose_block(from + m * columns + n, columns, to + n * rows + m, rows);
 }
 
-// The heads of a task.
+// The heads of a task of the backward pass.
 struct Team { int64_t row, group, number, first, end; };
 
 // The sizes of a call, rounded up to whole vectors and tiles, and where a chunk lies. Padded elements are zero.
@@ -248,38 +248,27 @@ template <class Real> struct Decays {
     }
 };
 
-// The heads of a team, from the first chunk to the last.
+// One head of one row, from the first chunk to the last.
 template <class Real> struct Forward {
     const Layout<Real>& z;
     const Shared<Real>& shared;
 
-    static int64_t size(const Layout<Real>& z) {
-        return SSD_TEAM * z.all + 2 * z.span * z.dim + z.span * z.span + Decays<Real>::size(z);
-    }
-    void operator()(const Team& team, Real* states) const {
+    static int64_t size(const Layout<Real>& z) { return z.all + 2 * z.span * z.dim + z.span * z.span + Decays<Real>::size(z); }
+    void operator()(int64_t row, int64_t head, Real* S) const {
         const SSD<Real>& s = z.s;
-        for (int64_t head = team.first; head < team.end; ++head)
-            z.pack_state(s.initial ? s.initial + z.of_row(team.row, head) : nullptr, states + (head - team.first) * z.all);
-        for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
-            const Real* c = shared.c(team.row, team.group, chunk);
-            for (int64_t head = team.first; head < team.end; ++head)
-                advance(team.row, head, chunk, c, states + (head - team.first) * z.all, states + SSD_TEAM * z.all);
-        }
-        for (int64_t head = team.first; head < team.end; ++head)
-            z.unpack_state(states + (head - team.first) * z.all, s.final + z.of_row(team.row, head));
-    }
-
-    // One chunk of one head: its outputs, and S' = e_end S + sum_s r_s w_s b_s x_s'.
-    void advance(int64_t row, int64_t head, int64_t chunk, const Real* c, Real* S, Real* work) const {
-        const SSD<Real>& s = z.s;
-        Real *x = work, *m = x + z.span * z.dim, *carried = m + z.span * z.span;
+        Real *x = S + z.all, *m = x + z.span * z.dim, *carried = m + z.span * z.span;
         Decays<Real> decays(z, carried + z.span * z.dim);
-        if (s.checkpoints) z.unpack_state(S, s.checkpoints + z.boundary(row, head, chunk));
-        decays.read(row, head, chunk);
-        z.pack(s.x, row, head, chunk, s.dim, z.dim, x);
-        outputs(row, head, chunk, decays, c, S, x, m);
-        z.scaled_rows(x, decays.carried, carried);
-        z.recur(decays.total, shared.b(c), carried, z.count(chunk), S);
+        z.pack_state(s.initial ? s.initial + z.of_row(row, head) : nullptr, S);
+        for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
+            if (s.checkpoints) z.unpack_state(S, s.checkpoints + z.boundary(row, head, chunk));
+            decays.read(row, head, chunk);
+            z.pack(s.x, row, head, chunk, s.dim, z.dim, x);
+            const Real* c = shared.c(row, head / z.per_group, chunk);
+            outputs(row, head, chunk, decays, c, S, x, m);
+            z.scaled_rows(x, decays.carried, carried);
+            z.recur(decays.total, shared.b(c), carried, z.count(chunk), S);  // S' = e_end S + sum_s r_s w_s b_s x_s'
+        }
+        z.unpack_state(S, s.final + z.of_row(row, head));
     }
 
     // y_t = e_t c_t S + sum_s M_ts x_s + d x_t
@@ -520,6 +509,9 @@ template <class Real> struct Passes {
 #pragma omp parallel for num_threads(s.threads) schedule(dynamic)
         for (int64_t i = 0; i < tasks; ++i) task(i, own + thread_number() * size);
     }
+    template <class F> void each_head(F task) const {
+        each(s.batch * s.heads, [&](int64_t i, Real* mine) { task(i / s.heads, i % s.heads, mine); });
+    }
     template <class F> void each_team(F task) const {
         each(s.batch * s.groups * z.teams, [&](int64_t i, Real* mine) { task(z.team(i), mine); });
     }
@@ -529,7 +521,7 @@ template <class Real> struct Passes {
 
 template <class Real> void ssd(const SSD<Real>& s) {
     const Passes<Real> passes(s, Forward<Real>::size(Layout<Real>{s}));
-    passes.each_team(Forward<Real>{passes.z, passes.shared});
+    passes.each_head(Forward<Real>{passes.z, passes.shared});
 }
 template <class Real> void ssd_backward(const SSD<Real>& s) {
     const Passes<Real> passes(s, Backward<Real>::size(Layout<Real>{s}));
