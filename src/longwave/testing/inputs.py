@@ -35,7 +35,7 @@ def make_inputs(
         batch, time, dim, modes: sizes.
         is_complex: a complex or a real system.
         span: positions of a block, where there are blocks.
-        groups: of channels that share weights, where an operation has them; of five heads each in `ssd`, where `dim`
+        groups: of channels that share weights, where an operation has them; of four heads each in `ssd`, where `dim`
             channels are those of a head.
         seed: of the random numbers.
 
@@ -161,7 +161,7 @@ def make_inputs(
             "initial_state": normal(batch, 2, dim, kind=False),
         }
     elif op == "ssd":  # steps in (0, 1); D of each head if there is one group, else of each channel
-        heads = 5 * groups
+        heads = 4 * groups
         tensors = {
             "x": normal(batch, time, heads, dim, kind=False),
             "dt": torch.rand(batch, time, heads, dtype=torch.float64, generator=rng),
