@@ -1,14 +1,16 @@
-"""`ssd` against its multiply-adds, and Mamba-2's layer against the plain one of transformers.
+"""`ssd` against its multiply-adds and its memory, and Mamba-2's layer against the plain one of transformers.
 
 python -m benchmarks.ssd
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import measure
 from longwave import Mamba2
-from longwave.ops import ssd
+from longwave.ops import linear, ssd
 
 LENGTHS = (512, 1024)
 WIDTH, HEADS, HEADDIM, STATE = 768, 24, 64, 128
@@ -24,7 +26,10 @@ def arguments(time: int) -> list[Tensor]:
 
 
 def multiply_adds(time: int, training: bool) -> float:
-    """Of `ssd`: states in and out, half a masked product, C Bᵀ; backward four products with states, two masked ones."""
+    """Of `ssd`: states in and out, half a masked product, C Bᵀ; backward four products with states, two masked ones.
+
+    The last term, C Bᵀ and the gradients through it, is counted once a group, as a kernel could do at best.
+    """
     inside, between = HEADS * HEADDIM * CHUNK / 2, HEADS * HEADDIM * STATE
     forward = 2 * between + inside + CHUNK * STATE / 2
     return time * (forward + (4 * between + 2 * inside + 1.5 * CHUNK * STATE if training else 0))
@@ -46,8 +51,24 @@ def operation() -> list[measure.Row]:
                     measure.backward(y, leaves, g)
 
             what = f"ssd {'forward+backward' if training else 'forward'}, {time} positions"
-            peer = "one matrix product of as many multiply-adds"
-            rows.append(measure.compare(what, ours, peer, lambda a=a, b=b: a @ b))
+            peer, note = "one matrix product of as many multiply-adds", f"{multiply_adds(time, training) / 1e6:.0f} M"
+            rows.append(measure.compare(what, ours, peer, lambda a=a, b=b: a @ b, note))
+    return rows
+
+
+@torch.no_grad()
+def bandwidth() -> list[measure.Row]:
+    """Forward, against reading x, B and C and writing y once."""
+    rows = []
+    for time in LENGTHS:
+        given = arguments(time)
+        x, _, _, B, C, _ = given
+
+        def copies(x: Tensor = x, B: Tensor = B, C: Tensor = C) -> tuple[Tensor, ...]:
+            return x.clone(memory_format=torch.contiguous_format), B.sum(), C.sum()
+
+        peer = "a copy of x and sums of B and C (the memory floor)"
+        rows.append(measure.compare(f"ssd forward, {time} positions", lambda given=given: ssd(*given), peer, copies))
     return rows
 
 
@@ -75,9 +96,41 @@ def layers() -> list[measure.Row]:
     return rows
 
 
+def products() -> list[measure.Row]:
+    """The layer against its two projections alone, by our operation."""
+    rows, layer = [], Mamba2(WIDTH)
+    matrices = [layer.in_proj.weight, layer.out_proj.weight]
+    for time in LENGTHS:
+        x, inner = torch.randn(1, time, WIDTH), torch.randn(1, time, HEADS * HEADDIM, requires_grad=True)
+
+        def both(x: Tensor = x, inner: Tensor = inner) -> list[Tensor]:
+            return [linear(u, weight).y for u, weight in zip((x, inner), matrices, strict=True)]
+
+        def train_both(both: Callable[[], list[Tensor]] = both, inner: Tensor = inner) -> None:
+            outputs = both()
+            torch.autograd.grad(outputs, [inner, *matrices], [torch.ones_like(y) for y in outputs])
+
+        def train(x: Tensor = x) -> None:
+            y = layer(x)
+            measure.backward(y, list(layer.parameters()), torch.ones_like(y))
+
+        what, peer = f"Mamba2({WIDTH}), {time} positions", "its two projections alone"
+        with torch.no_grad():
+            rows.append(measure.compare(f"{what}, forward", lambda x=x: layer(x), peer, both))
+        rows.append(measure.compare(f"{what}, training", train, peer, train_both))
+    return rows
+
+
+FLOORS = (
+    "Floors: the least time of `ssd` is that of its multiply-adds, noted in millions, at the speed of one large matrix "
+    "product, and in memory that of reading x, B and C and writing y; the layer's is that of its projections and both. "
+    "A ratio below 1 says which part of the time the floor is."
+)
+
+
 def main() -> None:
     torch.manual_seed(0)
-    measure.write("ssd", operation() + layers())
+    measure.write("ssd", operation() + bandwidth() + layers() + products(), (FLOORS,))
 
 
 if __name__ == "__main__":

@@ -284,11 +284,11 @@ struct WKVCall {
 };
 
 struct SSDCall {
-    std::array<int64_t, 7> sizes;     // batch, length, heads, groups, dim, state, chunk
+    std::array<int64_t, 8> sizes;     // batch, length, heads, groups, dim, state, chunk, y_time
     std::array<Address, 4> sequences;  // x, B, C, grad_y
     std::array<AxesStrides, 4> strides;
     std::array<Address, 7> inputs;   // a, w, D, initial, grad_final, marks, checkpoints
-    std::array<Address, 8> outputs;  // y, final, slopes, grad_a, grad_w, grad_B, grad_C, grad_D
+    std::array<Address, 7> outputs;  // y, final, grad_a, grad_w, grad_B, grad_C, grad_D
     int threads;
 
     template <class T> SSD<T> as() const {
@@ -300,7 +300,7 @@ struct SSDCall {
         const auto out = [&](int i) { return at<T>(outputs[i]); };
         return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], seen(0), seen(1), seen(2), seen(3),
                 at<const double>(inputs[0]), in(1), in(2), in(3), in(4), at<const uint8_t>(inputs[5]), at<T>(inputs[6]), out(0), out(1),
-                out(2), at<double>(outputs[3]), out(4), out(5), out(6), out(7), threads};
+                sizes[7], at<double>(outputs[2]), out(3), out(4), out(5), out(6), threads};
     }
 };
 
@@ -522,8 +522,8 @@ NB_MODULE(_native, m) {
               is_double ? active.wkv_backward_f64(call.as<double>()) : active.wkv_backward_f32(call.as<float>());
           });
     m.def("ssd",
-          [](bool is_backward, bool is_double, std::array<int64_t, 7> sizes, std::array<Address, 4> sequences,
-             std::array<AxesStrides, 4> strides, std::array<Address, 7> inputs, std::array<Address, 8> outputs, int threads) {
+          [](bool is_backward, bool is_double, std::array<int64_t, 8> sizes, std::array<Address, 4> sequences,
+             std::array<AxesStrides, 4> strides, std::array<Address, 7> inputs, std::array<Address, 7> outputs, int threads) {
               const SSDCall call{sizes, sequences, strides, inputs, outputs, threads};
               nb::gil_scoped_release release;
               if (is_double) (is_backward ? active.ssd_backward_f64 : active.ssd_f64)(call.as<double>());
@@ -533,4 +533,5 @@ NB_MODULE(_native, m) {
     m.attr("DIAGONAL_SSM_CHUNK") = DIAGONAL_SSM_CHUNK;
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;
     m.attr("WKV_CHUNK") = WKV_CHUNK;
+    m.attr("SSD_TEAM") = SSD_TEAM;
 }

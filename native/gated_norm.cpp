@@ -21,13 +21,13 @@
 namespace longwave::LONGWAVE_ISA {
 namespace {
 
-template <class Real> struct Group {
+template <class Real, bool BACKWARD> struct Group {
     using V = Vector<Real>;
     static constexpr int W = lanes<Real>;
 
     const GatedNorm<Real>& s;
     const int64_t row, first, vectors = (s.size + W - 1) / W;  // first: the group's first channel
-    V *x, *gate, *slope, *dy, *weight;                         // slope: silu'(z); lanes past the group are zero
+    V *x, *gate, *slope, *dy, *weight;                         // slope: silu'(z), backward; lanes past the group are zero
 
     static int64_t memory(const GatedNorm<Real>& s) { return 5 * ((s.size + W - 1) / W); }
 
@@ -39,7 +39,8 @@ template <class Real> struct Group {
         read(weight, {s.weight, 0, 0, 1});
         for (int64_t i = 0; i < vectors; ++i) {
             const Silu<Real> silu(gate[i]);
-            gate[i] = silu.value, slope[i] = silu.slope;
+            gate[i] = silu.value;
+            if constexpr (BACKWARD) slope[i] = silu.slope;
         }
     }
 
@@ -99,21 +100,22 @@ template <class Real, class F> void each_block(const GatedNorm<Real>& s, int64_t
 }  // namespace
 
 template <class Real> void gated_norm(const GatedNorm<Real>& s) {
-    each_block(s, Group<Real>::memory(s), [&](int64_t block, int64_t end, Vector<Real>* memory) {
+    using G = Group<Real, false>;
+    each_block(s, G::memory(s), [&](int64_t block, int64_t end, Vector<Real>* memory) {
         for (int64_t row = block * GATED_NORM_ROWS; row < end; ++row)
-            for (int64_t group = 0; group < s.groups; ++group) Group<Real>(s, row, group, memory).forward();
+            for (int64_t group = 0; group < s.groups; ++group) G(s, row, group, memory).forward();
     });
 }
 
 template <class Real> void gated_norm_backward(const GatedNorm<Real>& s) {
-    constexpr int W = lanes<Real>;
-    const int64_t vectors = (s.size + W - 1) / W, own = Group<Real>::memory(s);
+    using G = Group<Real, true>;
+    const int64_t vectors = ceil_div(s.size, G::W), own = G::memory(s);
     each_block(s, own + s.groups * vectors, [&](int64_t block, int64_t end, Vector<Real>* memory) {
         Vector<Real>* sums = memory + own;
         std::fill_n(sums, s.groups * vectors, Vector<Real>{});
         for (int64_t row = block * GATED_NORM_ROWS; row < end; ++row)
             for (int64_t group = 0; group < s.groups; ++group)
-                Group<Real>(s, row, group, memory).backward(sums + group * vectors);
+                G(s, row, group, memory).backward(sums + group * vectors);
         for (int64_t group = 0; group < s.groups; ++group)
             std::copy_n(reinterpret_cast<const Real*>(sums + group * vectors), s.size,
                         s.grad_weight + (block * s.groups + group) * s.size);

@@ -253,13 +253,14 @@ template <class T> struct SSD {
     const uint8_t* marks;            // (batch, length), or null
     T* checkpoints;                  // (batch, heads, chunks, state, dim): the states before each chunk, or null
     T *y, *final;                    // (batch, length, heads, dim), (batch, heads, state, dim): the results, or gradients of x, initial
-    T* slopes;                       // as the checkpoints: gradients of the states after each chunk, made and read backward
+    int64_t y_time;                  // numbers from one position of y to the next; `final` is null backward if nothing was initial
     double* grad_a;                  // (batch, length, heads)
     T* grad_w;                       // the same, or null
-    T *grad_b, *grad_c;              // (batch, length, groups, state)
+    T *grad_b, *grad_c;              // (teams, batch, length, groups, state), still to be added up
     T* grad_d;                       // (batch, chunks, heads, dim), or null
     int threads;
 };
+constexpr int64_t SSD_TEAM = 4;  // heads of a group that one thread takes together backward
 
 struct Kernels {
     const char* isa;

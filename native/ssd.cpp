@@ -14,8 +14,8 @@
 // Every sum of a is added up in double precision from the terms it has, and never the difference of two; so is every sum in da.
 // Where a sequence begins, e, r and L are zero across it, and nothing is multiplied by them; padding has a = 0 and w = 0.
 //
-// c . b belongs to a group and is shared by its heads. Forward, a task is one head of one row, whose state stays in cache
-// along the whole row. Backward, G is made so too, and then a task is one chunk of one group, whose heads add up db and dc.
+// c . b belongs to a group and is shared by its heads. A task goes along a whole row. Forward it is one head, whose S stays in
+// cache; backward a team of neighbouring heads of a group, whose G do: they add up db and dc, and the teams' are added up outside.
 #include <algorithm>
 #include <type_traits>
 
@@ -77,17 +77,27 @@ template <class Real> void transpose(const Real* from, int64_t rows, int64_t col
         for (int64_t n = 0; n < columns; n += W) transpose_block(from + m * columns + n, columns, to + n * rows + m, rows);
 }
 
+// The heads of a task of the backward pass.
+struct Team { int64_t row, group, number, first, end; };
+
 // The sizes of a call, rounded up to whole vectors and tiles, and where a chunk lies. Padded elements are zero.
 template <class Real> struct Layout {
     static constexpr int W = lanes<Real>, UNIT = W > ROWS ? W : ROWS;
     const SSD<Real>& s;
     const int64_t span = round_up(s.chunk, UNIT), state = round_up(s.state, UNIT), dim = round_up(s.dim, W);
-    const int64_t chunks = (s.length + s.chunk - 1) / s.chunk, per_group = s.heads / s.groups;
+    const int64_t chunks = ceil_div(s.length, s.chunk), all = state * dim;
+    const int64_t per_group = s.heads / s.groups, teams = ceil_div(per_group, SSD_TEAM);
 
+    Team team(int64_t task) const {
+        const int64_t number = task % teams, group = task / teams % s.groups, row = task / teams / s.groups;
+        const int64_t first = group * per_group + number * SSD_TEAM;
+        return {row, group, number, first, std::min(first + SSD_TEAM, (group + 1) * per_group)};
+    }
     int64_t count(int64_t chunk) const { return std::min(s.chunk, s.length - chunk * s.chunk); }
     bool is(Mark mark, int64_t row, int64_t t) const { return s.marks && s.marks[row * s.length + t] == mark; }
     int64_t of_head(int64_t row, int64_t t, int64_t head) const { return (row * s.length + t) * s.heads + head; }
-    // The state before a chunk, or its gradient after it, (state, dim).
+    int64_t of_row(int64_t row, int64_t head) const { return (row * s.heads + head) * s.state * s.dim; }
+    // The state before a chunk, (state, dim).
     int64_t boundary(int64_t row, int64_t head, int64_t chunk) const {
         return ((row * s.heads + head) * chunks + chunk) * s.state * s.dim;
     }
@@ -106,13 +116,14 @@ template <class Real> struct Layout {
     void unpack(const Real* from, int64_t width, int64_t rows, int64_t size, int64_t stride, Real* to) const {
         for (int64_t i = 0; i < rows; ++i) std::copy_n(from + i * width, size, to + i * stride);
     }
+    void unpack_state(const Real* from, Real* to) const { unpack(from, dim, s.state, s.dim, s.dim, to); }
     // A finished tile of outputs, or of the gradient of x: sum + d u, u what lies at the same place of a packed chunk.
     template <int N>
     void write(const Tile<Vector<Real>, N>& sum, const Real* u, int64_t row, int64_t head, int64_t chunk, int64_t i, int64_t p) const {
         for (int m = 0; m < ROWS && i + m < count(chunk); ++m)
             for (int n = 0; n < N; ++n) {
                 const int64_t q = p + n * W, left = s.dim - q;
-                Real* to = s.y + of_head(row, chunk * s.chunk + i + m, head) * s.dim + q;
+                Real* to = s.y + (row * s.length + chunk * s.chunk + i + m) * s.y_time + head * s.dim + q;
                 Vector<Real> y = sum[m][n];
                 if (s.d) y += load(s.d + head * s.dim + q, left) * load(u + m * dim + n * W);
                 store(to, y, left);
@@ -242,17 +253,14 @@ template <class Real> struct Forward {
     const Layout<Real>& z;
     const Shared<Real>& shared;
 
-    static int64_t size(const Layout<Real>& z) {
-        return z.state * z.dim + 2 * z.span * z.dim + z.span * z.span + Decays<Real>::size(z);
-    }
+    static int64_t size(const Layout<Real>& z) { return z.all + 2 * z.span * z.dim + z.span * z.span + Decays<Real>::size(z); }
     void operator()(int64_t row, int64_t head, Real* S) const {
         const SSD<Real>& s = z.s;
-        Real *x = S + z.state * z.dim, *m = x + z.span * z.dim, *carried = m + z.span * z.span;
+        Real *x = S + z.all, *m = x + z.span * z.dim, *carried = m + z.span * z.span;
         Decays<Real> decays(z, carried + z.span * z.dim);
-        const int64_t whole = (row * s.heads + head) * s.state * s.dim;
-        z.pack_state(s.initial ? s.initial + whole : nullptr, S);
+        z.pack_state(s.initial ? s.initial + z.of_row(row, head) : nullptr, S);
         for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
-            if (s.checkpoints) z.unpack(S, z.dim, s.state, s.dim, s.dim, s.checkpoints + z.boundary(row, head, chunk));
+            if (s.checkpoints) z.unpack_state(S, s.checkpoints + z.boundary(row, head, chunk));
             decays.read(row, head, chunk);
             z.pack(s.x, row, head, chunk, s.dim, z.dim, x);
             const Real* c = shared.c(row, head / z.per_group, chunk);
@@ -260,7 +268,7 @@ template <class Real> struct Forward {
             z.scaled_rows(x, decays.carried, carried);
             z.recur(decays.total, shared.b(c), carried, z.count(chunk), S);  // S' = e_end S + sum_s r_s w_s b_s x_s'
         }
-        z.unpack(S, z.dim, s.state, s.dim, s.dim, s.final + whole);
+        z.unpack_state(S, s.final + z.of_row(row, head));
     }
 
     // y_t = e_t c_t S + sum_s M_ts x_s + d x_t
@@ -268,6 +276,7 @@ template <class Real> struct Forward {
                  Real* m) const {
         const SSD<Real>& s = z.s;
         const int64_t count = z.count(chunk), rows = round_up(count, ROWS);
+        const int64_t entering = chunk > 0 || s.initial ? s.state : 0;  // else S is zero
         const Real* cb = shared.cb(c);
         for (int64_t t = 0; t < rows; ++t) {
             Real* M = m + t * z.span;
@@ -278,7 +287,7 @@ template <class Real> struct Forward {
             constexpr int N = vectors;
             Tile<Vector<Real>, N> sum = {};
             const int64_t from = decays.first[t];
-            multiply<N>(sum, c + t * z.state, z.state, 1, S + p, z.dim, s.state);
+            multiply<N>(sum, c + t * z.state, z.state, 1, S + p, z.dim, entering);
             scale<N>(sum, decays.enter + t);
             multiply<N>(sum, m + t * z.span + from, z.span, 1, x + from * z.dim + p, z.dim, t + ROWS - from);
             z.template write<N>(sum, x + t * z.dim + p, row, head, chunk, t, p);
@@ -286,88 +295,79 @@ template <class Real> struct Forward {
     }
 };
 
-// The gradient G of the state after each chunk of one head of one row, from the last to the first:
-// dS = e_end G + sum_t e_t c_t dy_t'.
-template <class Real> struct Slopes {
-    const Layout<Real>& z;
-    const Shared<Real>& shared;
-
-    static int64_t size(const Layout<Real>& z) { return z.state * z.dim + 2 * z.span * z.dim + Decays<Real>::size(z); }
-    void operator()(int64_t row, int64_t head, Real* G) const {
-        const SSD<Real>& s = z.s;
-        Real *dy = G + z.state * z.dim, *entered = dy + z.span * z.dim;
-        Decays<Real> decays(z, entered + z.span * z.dim);
-        const int64_t whole = (row * s.heads + head) * s.state * s.dim;
-        z.pack_state(s.grad_final ? s.grad_final + whole : nullptr, G);
-        for (int64_t chunk = z.chunks - 1; chunk >= 0; --chunk) {
-            z.unpack(G, z.dim, s.state, s.dim, s.dim, s.slopes + z.boundary(row, head, chunk));
-            decays.read(row, head, chunk);
-            z.pack(s.grad_y, row, head, chunk, s.dim, z.dim, dy);
-            z.scaled_rows(dy, decays.enter, entered);
-            z.recur(decays.total, shared.c(row, head / z.per_group, chunk), entered, z.count(chunk), G);
-        }
-        z.unpack(G, z.dim, s.state, s.dim, s.dim, s.final + whole);
-    }
-};
-
-// All other gradients of one chunk of one group.
+// The gradients of a team, from the last chunk to the first.
 template <class Real> struct Backward {
     using V = Vector<Real>;
     const Layout<Real>& z;
     const Shared<Real>& shared;
 
     static int64_t size(const Layout<Real>& z) {
-        return 3 * z.state * z.dim + 3 * z.span * z.dim + 3 * z.span * z.span + 2 * z.span * z.state + 2 * z.span +
+        return (SSD_TEAM + 2) * z.all + 3 * z.span * z.dim + 3 * z.span * z.span + 2 * z.span * z.state + 2 * z.span +
                2 * z.span * z.W + sizeof(double) / sizeof(Real) * z.span + Decays<Real>::size(z);
     }
     struct Work {
         const Layout<Real>& z;
-        int64_t row, head, chunk;
-        const Real *c, *b, *cb;
-        Real *S, *G, *turned;      // states, and one of them with its axes exchanged
-        Real *x, *dy, *x_turned;   // (span, dim), and (dim, span)
+        int64_t row, head = 0, chunk = 0;
+        const Real *c = nullptr, *b = nullptr, *cb = nullptr;
+        bool entered = false, followed = false;  // whether S, and whether G, is more than zeros
+        Real *slopes, *G = nullptr, *S, *turned; // G of every head, and of this one; one state with its axes exchanged
+        Real *x, *dy, *other;      // (span, dim); x turned, then e dy
         Real *m, *e, *k;           // M, M (dy . x), and K, which the heads add up
         Real *dc, *db;             // (span, state), which the heads add up
         Real *dw, *run;            // (span,)
         Real *of_enter, *of_leave; // (span, lanes): c S dy and b G x, one vector of partial sums each
         double* da;                // (span,)
         Decays<Real> decays;
-        Work(const Layout<Real>& z_, Real* at)
-            : z(z_), S(at), G(S + z.state * z.dim), turned(G + z.state * z.dim), x(turned + z.state * z.dim), dy(x + z.span * z.dim),
-              x_turned(dy + z.span * z.dim), m(x_turned + z.span * z.dim), e(m + z.span * z.span), k(e + z.span * z.span),
+        Work(const Layout<Real>& z_, int64_t row_, Real* at)
+            : z(z_), row(row_), slopes(at), S(slopes + SSD_TEAM * z.all), turned(S + z.all), x(turned + z.all), dy(x + z.span * z.dim),
+              other(dy + z.span * z.dim), m(other + z.span * z.dim), e(m + z.span * z.span), k(e + z.span * z.span),
               dc(k + z.span * z.span), db(dc + z.span * z.state), dw(db + z.span * z.state), run(dw + z.span),
               of_enter(run + z.span), of_leave(of_enter + z.span * z.W), da(reinterpret_cast<double*>(of_leave + z.span * z.W)),
               decays(z, reinterpret_cast<Real*>(da + z.span)) {}
     };
 
-    void operator()(int64_t task, Real* mine) const {
+    void operator()(const Team& team, Real* mine) const {
         const SSD<Real>& s = z.s;
-        Work w(z, mine);
-        const int64_t group = task / z.chunks % s.groups;
-        w.chunk = task % z.chunks, w.row = task / z.chunks / s.groups;
-        w.c = shared.c(w.row, group, w.chunk), w.b = shared.b(w.c), w.cb = shared.cb(w.c);
-        std::fill(w.k, w.dw, Real(0));  // k, dc, db
-        for (w.head = group * z.per_group; w.head < (group + 1) * z.per_group; ++w.head) {
-            const int64_t boundary = z.boundary(w.row, w.head, w.chunk);
-            z.pack_state(s.checkpoints + boundary, w.S);
-            z.pack_state(s.slopes + boundary, w.G);
-            z.pack(s.x, w.row, w.head, w.chunk, s.dim, z.dim, w.x);
-            z.pack(s.grad_y, w.row, w.head, w.chunk, s.dim, z.dim, w.dy);
-            w.decays.read(w.row, w.head, w.chunk);
-            with_states(w, w.dy, w.S, w.decays.enter, w.c, w.dc, w.of_enter);
-            with_states(w, w.x, w.G, w.decays.carried, w.b, w.db, w.of_leave);
-            inside(w);
-            of_x(w);
-            of_decays(w);
-            if (s.grad_d) of_d(w);
+        Work w(z, team.row, mine);
+        for (int64_t head = team.first; head < team.end; ++head)
+            z.pack_state(s.grad_final ? s.grad_final + z.of_row(w.row, head) : nullptr, w.slopes + (head - team.first) * z.all);
+        for (w.chunk = z.chunks - 1; w.chunk >= 0; --w.chunk) {
+            w.c = shared.c(w.row, team.group, w.chunk), w.b = shared.b(w.c), w.cb = shared.cb(w.c);
+            w.entered = w.chunk > 0 || s.final, w.followed = w.chunk < z.chunks - 1 || s.grad_final;
+            std::fill(w.k, w.dw, Real(0));  // k, dc, db
+            for (w.head = team.first; w.head < team.end; ++w.head) {
+                w.G = w.slopes + (w.head - team.first) * z.all;
+                one_head(w);
+            }
+            of_b_and_c(w, team);
         }
-        of_b_and_c(w, group);
+        for (int64_t head = team.first; s.final && head < team.end; ++head)
+            z.unpack_state(w.slopes + (head - team.first) * z.all, s.final + z.of_row(w.row, head));
     }
 
-    // to_i += by_i S u_i, and the partial sums of k_i S u_i.
-    void with_states(const Work& w, const Real* u, const Real* S, const Real* by, const Real* k, Real* to, Real* partial) const {
-        transpose(S, z.state, z.dim, w.turned);
+    // All gradients of a chunk of a head, and G of the chunk before: dS = e_end G + sum_t e_t c_t dy_t'.
+    void one_head(Work& w) const {
+        const SSD<Real>& s = z.s;
+        z.pack_state(w.entered ? s.checkpoints + z.boundary(w.row, w.head, w.chunk) : nullptr, w.S);
+        z.pack(s.x, w.row, w.head, w.chunk, s.dim, z.dim, w.x);
+        z.pack(s.grad_y, w.row, w.head, w.chunk, s.dim, z.dim, w.dy);
+        w.decays.read(w.row, w.head, w.chunk);
+        with_states(w, w.entered, w.dy, w.S, w.decays.enter, w.c, w.dc, w.of_enter);
+        with_states(w, w.followed, w.x, w.G, w.decays.carried, w.b, w.db, w.of_leave);
+        inside(w);
+        of_x(w);
+        of_decays(w);
+        if (s.grad_d) of_d(w);
+        if (!w.entered) return;
+        z.scaled_rows(w.dy, w.decays.enter, w.other);
+        z.recur(w.decays.total, w.c, w.other, z.count(w.chunk), w.G);
+    }
+
+    // to_i += by_i S u_i, and the partial sums of k_i S u_i, for states that are not all zeros.
+    void with_states(const Work& w, bool any, const Real* u, const Real* S, const Real* by, const Real* k, Real* to, Real* partial) const {
         std::fill_n(partial, z.span * z.W, Real(0));
+        if (!any) return;
+        transpose(S, z.state, z.dim, w.turned);
         each_tile<Real>(round_up(z.count(w.chunk), ROWS), z.state, [&](int64_t i, int64_t n0, auto vectors) {
             constexpr int N = vectors;
             Tile<V, N> sum = {};
@@ -387,12 +387,12 @@ template <class Real> struct Backward {
     // M, M (dy . x), what K gains, and dw.
     void inside(const Work& w) const {
         const int64_t rows = round_up(z.count(w.chunk), ROWS), W = z.W;
-        transpose(w.x, z.span, z.dim, w.x_turned);
+        transpose(w.x, z.span, z.dim, w.other);
         each_tile<Real>(rows, z.span, [&](int64_t t, int64_t s, auto vectors) {
             if (s >= t + ROWS) return;
             constexpr int N = vectors;
             Tile<V, N> sum = {};
-            multiply<N>(sum, w.dy + t * z.dim, z.dim, 1, w.x_turned + s, z.span, z.s.dim);
+            multiply<N>(sum, w.dy + t * z.dim, z.dim, 1, w.other + s, z.span, z.s.dim);
             for (int m = 0; m < ROWS; ++m)
                 for (int n = 0; n < N; ++n) store(w.e + (t + m) * z.span + s + n * W, sum[m][n]);
         });
@@ -416,7 +416,7 @@ template <class Real> struct Backward {
         each_tile<Real>(rows, z.dim, [&](int64_t s, int64_t p, auto vectors) {
             constexpr int N = vectors;
             Tile<V, N> sum = {};
-            multiply<N>(sum, w.b + s * z.state, z.state, 1, w.G + p, z.dim, z.s.state);
+            multiply<N>(sum, w.b + s * z.state, z.state, 1, w.G + p, z.dim, w.followed ? z.s.state : 0);
             scale<N>(sum, w.decays.carried + s);
             multiply<N>(sum, w.m + s * z.span + s, 1, z.span, w.dy + s * z.dim + p, z.dim, rows - s);
             z.template write<N>(sum, w.dy + s * z.dim + p, w.row, w.head, w.chunk, s, p);
@@ -428,8 +428,8 @@ template <class Real> struct Backward {
         const SSD<Real>& s = z.s;
         const int64_t count = z.count(w.chunk), t0 = w.chunk * s.chunk;
         Vector<Real> product = {};
-        if (w.decays.total != 0)
-            for (int64_t i = 0; i < z.state * z.dim; i += z.W) product += load(w.S + i) * load(w.G + i);
+        if (w.entered && w.followed && w.decays.total != 0)
+            for (int64_t i = 0; i < z.all; i += z.W) product += load(w.S + i) * load(w.G + i);
         const double through = double(w.decays.total) * across<Real>(product);
         double left = 0;  // sum_{s<r} r_s w_s b_s G x_s
         for (int64_t i = 0; i < count; ++i) {
@@ -466,7 +466,7 @@ template <class Real> struct Backward {
     }
 
     // dc_t gains sum_s K_ts b_s, and db_s gains sum_t K_ts c_t; then both are done.
-    void of_b_and_c(const Work& w, int64_t group) const {
+    void of_b_and_c(const Work& w, const Team& team) const {
         const int64_t rows = round_up(z.count(w.chunk), ROWS);
         each_tile<Real>(rows, z.state, [&](int64_t i, int64_t n, auto vectors) {
             constexpr int N = vectors;
@@ -476,7 +476,8 @@ template <class Real> struct Backward {
             add<N>(of_c, w.dc + i * z.state + n);
             add<N>(of_b, w.db + i * z.state + n);
         });
-        const int64_t at = ((w.row * z.s.length + w.chunk * z.s.chunk) * z.s.groups + group) * z.s.state;
+        const int64_t row = (team.number * z.s.batch + w.row) * z.s.length;
+        const int64_t at = ((row + w.chunk * z.s.chunk) * z.s.groups + team.group) * z.s.state;
         z.unpack(w.dc, z.state, z.count(w.chunk), z.s.state, z.s.groups * z.s.state, z.s.grad_c + at);
         z.unpack(w.db, z.state, z.count(w.chunk), z.s.state, z.s.groups * z.s.state, z.s.grad_b + at);
     }
@@ -511,20 +512,20 @@ template <class Real> struct Passes {
     template <class F> void each_head(F task) const {
         each(s.batch * s.heads, [&](int64_t i, Real* mine) { task(i / s.heads, i % s.heads, mine); });
     }
+    template <class F> void each_team(F task) const {
+        each(s.batch * s.groups * z.teams, [&](int64_t i, Real* mine) { task(z.team(i), mine); });
+    }
 };
 
 }  // namespace
 
 template <class Real> void ssd(const SSD<Real>& s) {
-    const Layout<Real> z{s};
-    const Passes<Real> passes(s, Forward<Real>::size(z));
+    const Passes<Real> passes(s, Forward<Real>::size(Layout<Real>{s}));
     passes.each_head(Forward<Real>{passes.z, passes.shared});
 }
 template <class Real> void ssd_backward(const SSD<Real>& s) {
-    const Layout<Real> z{s};
-    const Passes<Real> passes(s, std::max(Slopes<Real>::size(z), Backward<Real>::size(z)));
-    passes.each_head(Slopes<Real>{passes.z, passes.shared});
-    passes.each(passes.shared.tasks(), Backward<Real>{passes.z, passes.shared});
+    const Passes<Real> passes(s, Backward<Real>::size(Layout<Real>{s}));
+    passes.each_team(Backward<Real>{passes.z, passes.shared});
 }
 
 template void ssd<float>(const SSD<float>&);

@@ -83,3 +83,41 @@ def test_small_decays_keep_their_digits(impl: str) -> None:
     y = ssd(0 * one, None, a, one, one, initial_state=one[:, :1], impl=impl).y.flatten()
     want = a.double().cumsum(1).exp().flatten()
     assert float((y / want - 1).abs().max()) <= 4 * torch.finfo(torch.float32).eps
+
+
+def test_where_nothing_is_before_or_behind_results_are_those_of_zeros() -> None:
+    leaves = [u.requires_grad_() for u in arguments(heads=5)]
+    zeros = torch.zeros(1, 5, 3, 4).double().requires_grad_()
+    given, left_out = ssd(*leaves, initial_state=zeros, impl="cpu"), ssd(*leaves, impl="cpu")
+    above = torch.randn_like(given.y)
+    want = torch.autograd.grad(given, leaves, (above, torch.zeros_like(zeros)))
+    got = torch.autograd.grad(left_out.y, leaves, above)
+    for a, b in zip((*left_out, *got), (*given, *want), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_of_x_B_and_C_lie_side_by_side() -> None:
+    x, dt, A, B, C = (u.requires_grad_() for u in arguments(heads=5))
+    gradients = torch.autograd.grad(ssd(x, dt, A, B, C, impl="cpu").y.sum(), [x, B, C])
+    assert len({gradient.untyped_storage().data_ptr() for gradient in gradients}) == 1
+    assert [gradient.storage_offset() for gradient in gradients] == [0, 5 * 3, 5 * 3 + 4]
+
+
+def test_heads_of_a_group_add_up_the_gradients_of_B_and_C_however_many_they_are() -> None:
+    torch.manual_seed(0)
+    shapes = (
+        (2, 150, 10, 3),
+        (2, 150, 10),
+        (10,),
+        (2, 150, 2, 4),
+        (2, 150, 2, 4),
+    )  # five heads: one more than a team has
+    x, dt, A, B, C = (torch.rand(shape, dtype=torch.float64) for shape in shapes)
+    leaves, above = [u.requires_grad_() for u in (x - 0.5, dt, -A, B - 0.5, C - 0.5)], torch.randn_like(x)
+    for initial in (None, torch.randn(2, 10, 3, 4, dtype=torch.float64, requires_grad=True)):
+        asked, gradients = [*leaves, *([] if initial is None else [initial])], []
+        for impl in ("cpu", "reference"):
+            y, final = ssd(*leaves, initial_state=initial, impl=impl)
+            gradients.append(torch.autograd.grad((y * above).sum() + final.square().sum(), asked))
+        for got, want in zip(*gradients, strict=True):
+            torch.testing.assert_close(got, want)

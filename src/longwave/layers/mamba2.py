@@ -11,7 +11,7 @@ from longwave.errors import ConfigError, UnsupportedError
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_heads, check_positive, check_state
 from longwave.layers.norms import GatedRMSNorm
-from longwave.layers.projection import project
+from longwave.layers.projection import parts, project
 from longwave.math import log_uniform, softplus_inverse
 from longwave.ops import short_conv, ssd
 from longwave.shapes import Float, Tensor
@@ -172,7 +172,7 @@ class Mamba2(Mixer):
 
     def _parts(self, xBC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x by heads, B and C by groups."""
-        x, B, C = xBC.split([self.d_ssm, *[self.ngroups * self.d_state] * 2], -1)
+        x, B, C = parts(xBC, [self.d_ssm, *[self.ngroups * self.d_state] * 2])
         groups = self.ngroups, self.d_state
         return x.unflatten(-1, (self.nheads, -1)), B.unflatten(-1, groups), C.unflatten(-1, groups)
 
