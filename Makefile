@@ -67,8 +67,8 @@ sanitize: $(SANITIZED)
 	PYTHONPATH=$(SANITIZED):$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 LONGWAVE_EXAMPLES=40 \
-	$(BIN)/python -S -m pytest -p no:cacheprovider tests/ops/test_drawn.py tests/ops/test_contract.py \
-		-k "drawn or (exact and cpu and not float16) or strides or no_rows"
+	$(BIN)/python -S -m pytest -p no:cacheprovider tests/ops/test_drawn.py tests/ops/test_contract.py tests/ops/test_decoding.py \
+		-k "decoding or drawn or (exact and cpu and not float16) or strides or no_rows"
 
 check: .venv/.dev
 	$(BIN)/ruff check .
