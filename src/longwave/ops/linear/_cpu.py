@@ -61,9 +61,10 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _backward(x: Tensor, weight: Tensor, grad_y: Tensor, of_x: bool, of_weight: bool) -> tuple[Tensor, Tensor]:
-    grad_x, grad_weight = _gradients(x, weight, grad_y, of_x, of_weight)
     if len(x) < FEWEST_ROWS:
-        return grad_y @ weight if of_x else grad_x, grad_y.mT @ x if of_weight else grad_weight
+        none = x.new_empty(0)
+        return grad_y @ weight if of_x else none, grad_y.mT @ x if of_weight else none
+    grad_x, grad_weight = _gradients(x, weight, grad_y, of_x, of_weight)
     _call(x, weight, grad_y, None, grad_x if of_x else None, grad_weight if of_weight else None)
     return grad_x, grad_weight
 
