@@ -3,6 +3,7 @@
 A ratio is only worth something when both sides ran in turn on a machine that did nothing else.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -34,6 +35,15 @@ class Row:
     peer_ms: float
     ratio: float
     note: str = ""
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a benchmark that takes no arguments: whoever gives one meant something else than minutes of measuring."""
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.parse_args()
+    main()
 
 
 def compare(

@@ -174,7 +174,7 @@ def test_a_norm_of_all_groups_stays_one() -> None:
 
 
 def test_older_caches_and_wrapped_mixers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before 5.21 a cache has no methods to read it, and up to 5.17 a wrapper hides a mixer's arguments."""
+    """Before 5.21 a cache has no methods to read it, and in 5.15 a wrapper hides a mixer's arguments."""
     mixer, cache = modeling("mamba").MambaMixer, importlib.import_module("transformers.cache_utils").Cache
     model, x = model_of("mamba"), tokens()
     plain, forward = model(x).logits, mixer.forward

@@ -215,7 +215,7 @@ def _looks_in_packages(value: object, module: ModuleType) -> bool:
 
 
 def _takes(function: Callable[..., Tensor], names: tuple[str, ...]) -> bool:
-    """Whether a function has arguments of these names; up to 5.17, a wrapper hides those of a mixer."""
+    """Whether a function has arguments of these names; in 5.15 a wrapper hides those of a mixer."""
     known = inspect.signature(function).parameters
     return set(names) <= known.keys() or "args" in known
 

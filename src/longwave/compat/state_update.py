@@ -80,39 +80,23 @@ def update_states(
     """As `selective_state_update`, with heads and a state for each row; dt may have limits."""
     wide = torch.promote_types(torch.promote_types(state.dtype, x.dtype), torch.float32)
     h = state.to(wide)
-    y = _advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit).to(x.dtype)
-    if state.dtype != wide:
-        state.copy_(h)
-    return y
-
-
-def _advance(
-    h: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    dt_softplus: bool,
-    dt_limit: tuple[float, float] | None,
-) -> Tensor:
-    """Move h (batch, heads, dim, modes) on in place; y in the precision of h."""
     if A.stride()[-2:] == (0, 0) and dt.stride(-1) == 0 and (dt_bias is None or dt_bias.stride(-1) == 0):
         A, dt, dt_bias = A[..., :1, :1], dt[..., :1], None if dt_bias is None else dt_bias[..., :1]
     if _decoding.takes(h, x, dt, A, B, C, D, z, dt_bias) and h.shape[1] % B.shape[1] == 0:
-        return _decoding.advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit)
-    dt = dt.to(h.dtype) if dt_bias is None else dt.to(h.dtype) + dt_bias
-    dt = F.softplus(dt) if dt_softplus else dt
-    dt = dt if dt_limit is None else dt.clamp(*dt_limit)
-    u = x.to(h.dtype)
-    B, C = (v.to(h.dtype).repeat_interleave(h.shape[1] // v.shape[1], 1) for v in (B, C))
-    h.mul_((dt[..., None] * A).exp_()).addcmul_((dt * u)[..., None], B[:, :, None])
-    y = (h @ C[..., None])[..., 0]
-    y = y if D is None else y.addcmul_(D.to(h.dtype), u)
-    return y if z is None else y.mul_(F.silu(z.to(h.dtype)))
+        y = _decoding.advance(h, x, dt, A, B, C, D, z, dt_bias, dt_softplus, dt_limit)
+    else:
+        dt = dt.to(wide) if dt_bias is None else dt.to(wide) + dt_bias
+        dt = F.softplus(dt) if dt_softplus else dt
+        dt = dt if dt_limit is None else dt.clamp(*dt_limit)
+        u = x.to(wide)
+        B, C = (v.to(wide).repeat_interleave(h.shape[1] // v.shape[1], 1) for v in (B, C))
+        h.mul_((dt[..., None] * A).exp_()).addcmul_((dt * u)[..., None], B[:, :, None])
+        y = (h @ C[..., None])[..., 0]
+        y = y if D is None else y.addcmul_(D.to(wide), u)
+        y = y if z is None else y.mul_(F.silu(z.to(wide)))
+    if state.dtype != wide:
+        state.copy_(h)
+    return y.to(x.dtype)
 
 
 def selective_state_update_ref(
