@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,23 @@ class Row:
 
 def command(main: Callable[[], None]) -> None:
     """Run a benchmark that takes no arguments: whoever gives one meant something else than minutes of measuring."""
-    parser = argparse.ArgumentParser(
+    _parser().parse_args()
+    main()
+
+
+def sections(main: Callable[[str], None], names: Iterable[str]) -> None:
+    """Run the section that the command line names, or all."""
+    parser = _parser()
+    parser.add_argument("section", nargs="?", choices=list(names))
+    chosen = parser.parse_args().section
+    for section in names if chosen is None else [chosen]:
+        main(section)
+
+
+def _parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.parse_args()
-    main()
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Peak memory of training on a long sequence, and that streaming stays flat. Each measurement is a process of its own.
 
-python -m benchmarks.memory              everything, or the sections that are named:
+python -m benchmarks.memory              everything, or one section:
 python -m benchmarks.memory selective
 """
 
@@ -118,5 +118,4 @@ def write(section: str) -> None:
 
 
 if __name__ == "__main__":
-    for section in sys.argv[1:] or SECTIONS:
-        write(section)
+    measure.sections(write, SECTIONS)
