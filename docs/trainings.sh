@@ -13,6 +13,7 @@ export OMP_NUM_THREADS=1 PATH="$PWD/.venv/bin:$PATH" folder pattern
 trainings() {
     local copying="copying --data.memory 128 --data.symbols 64 --data.lag 0 --data.train_samples 2000"
     copying+=" --model.n_layers 4 --optim.lr 1e-3 --trainer.batch_size 8"
+    local wide="--data.memory 4 --data.held_out 500 --model.d_model 64 --trainer.epochs 8"
     cat <<LIST
 ucr-JapaneseVowels-s4d 0,1,2 ucr --data.problem JapaneseVowels
 ucr-BasicMotions-s4d   0,1,2 ucr --data.problem BasicMotions
@@ -29,6 +30,10 @@ delay-s4               0     delay --model.mixer S4 --model.mixer.d_state 256
 delay-s4d              0     delay --model.mixer S4D --model.mixer.d_state 256
 delay-lmu              0     delay --model.mixer LMU --model.mixer.theta 250 --model.mixer.d_state 256
 induction_heads        0     induction_heads
+selective_copying-mamba 0    selective_copying
+selective_copying-s4d  0     selective_copying --model.mixer S4D
+selective_copying-mamba-wide 0 selective_copying $wide
+selective_copying-s4d-wide 0 selective_copying $wide --model.mixer S4D
 parity-mamba3          0     parity
 parity-mamba2          0     parity --model.mixer Mamba2
 LIST
