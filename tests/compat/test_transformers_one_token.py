@@ -98,8 +98,13 @@ def replaced(model: Any) -> None:
 
 def reassigned(model: Any) -> None:
     for mixer in mixers(model):
-        for weight in mixer.parameters():
+        for weight in (*mixer.in_proj.parameters(), *mixer.conv1d.parameters()):
             weight.data = 1.25 * weight.data
+
+
+def made_anew(model: Any) -> None:
+    for mixer in mixers(model):
+        mixer.out_proj.weight = nn.Parameter(1.25 * mixer.out_proj.weight)
 
 
 def optimised(model: Any) -> None:
@@ -116,7 +121,7 @@ def other_linear(model: Any) -> None:
 
 
 @NAMES
-@pytest.mark.parametrize("change", [in_place, loaded, replaced, reassigned, optimised, other_linear])
+@pytest.mark.parametrize("change", [in_place, loaded, replaced, reassigned, made_anew, optimised, other_linear])
 @torch.no_grad()
 def test_a_weight_that_changed_is_seen(name: str, change: Callable[[Any], None], calls: list[OneCall]) -> None:
     model = model_of(name)
