@@ -33,7 +33,8 @@ namespace {
             ISA::gated_norm_backward<float>, ISA::gated_norm_backward<double>,                             \
             ISA::linear<float>, ISA::linear<double>, ISA::linear_backward<float>,                          \
             ISA::linear_backward<double>, ISA::state_advance<float>, ISA::state_advance<double>,           \
-            ISA::window_slide<float>, ISA::window_slide<double>, ISA::krylov, ISA::krylov_backward,        \
+            ISA::window_slide<float>, ISA::window_slide<double>, ISA::mixer_token<float>,                  \
+            ISA::mixer_token<double>, ISA::krylov, ISA::krylov_backward,                                   \
             ISA::block_tables<float>, ISA::block_tables<double>, ISA::block_tables_backward<float>,        \
             ISA::block_tables_backward<double>, ISA::block_scan<float>,                                    \
             ISA::block_scan<double>, ISA::block_scan_backward<float>, ISA::block_scan_backward<double>,    \
@@ -165,9 +166,12 @@ struct AdvanceCall {
     int threads;
 
     template <class T> StateAdvance<T> as() const {
+        const auto [batch, heads, groups, dim, states] = sizes;
+        const int64_t row = heads * dim, modes = groups * states;
         const auto in = [&](int i) { return at<const T>(tensors[i]); };
-        return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], per_head, softplus, limits, at<T>(tensors[0]), in(1), in(2), in(3),
-                in(4), in(5), in(6), in(7), in(8), at<T>(tensors[9]), threads};
+        return {batch, heads, groups, dim, states, per_head, softplus, limits, at<T>(tensors[0]), {in(1), row},
+                {in(2), per_head ? heads : row}, in(3), {in(4), modes}, {in(5), modes}, in(6), {in(7), row}, in(8),
+                at<T>(tensors[9]), threads};
     }
 };
 
@@ -179,7 +183,25 @@ struct SlideCall {
 
     template <class T> WindowSlide<T> as() const {
         const auto in = [&](int i) { return at<const T>(tensors[i]); };
-        return {sizes[0], sizes[1], sizes[2], silu, at<T>(tensors[0]), in(1), in(2), in(3), at<T>(tensors[4]), threads};
+        return {sizes[0], sizes[1], sizes[2], silu, at<T>(tensors[0]), {in(1), sizes[1]}, in(2), in(3), at<T>(tensors[4]), threads};
+    }
+};
+
+struct TokenCall {
+    int64_t batch;
+    std::array<int64_t, 9> sizes;  // dim_in, dim_out, heads, groups, dim, states, width, rank, norm_size
+    bool norm_first;
+    std::array<double, 2> limits;
+    double eps;
+    std::array<Address, 12> weights;  // in, in_bias, taps, taps_bias, select, step, dt_bias, a, d, norm, out, out_bias
+    std::array<Address, 4> moving;    // x, window, h, y
+    int threads;
+
+    template <class T> MixerToken<T> as() const {
+        const auto in = [&](int i) { return at<const T>(weights[i]); };
+        return {batch, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], sizes[8], norm_first, limits,
+                eps, at<const T>(moving[0]), at<T>(moving[1]), at<T>(moving[2]), at<T>(moving[3]), in(0), in(1), in(2), in(3), in(4),
+                in(5), in(6), in(7), in(8), in(9), in(10), in(11), threads};
     }
 };
 
@@ -405,6 +427,13 @@ NB_MODULE(_native, m) {
         const SlideCall call{sizes, silu, tensors, threads};
         nb::gil_scoped_release release;
         is_double ? active.window_slide_f64(call.as<double>()) : active.window_slide_f32(call.as<float>());
+    });
+    m.def("mixer_token", [](bool is_double, int64_t batch, const std::array<int64_t, 9>& sizes, bool norm_first,
+                            const std::array<double, 2>& limits, double eps, const std::array<Address, 12>& weights,
+                            const std::array<Address, 4>& moving, int threads) {
+        const TokenCall call{batch, sizes, norm_first, limits, eps, weights, moving, threads};
+        nb::gil_scoped_release release;
+        is_double ? active.mixer_token_f64(call.as<double>()) : active.mixer_token_f32(call.as<float>());
     });
     m.def("gated_norm",
           [](bool is_backward, bool is_double, std::array<int64_t, 3> sizes, bool norm_first, double eps,

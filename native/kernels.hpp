@@ -11,6 +11,13 @@ template <class T> struct View {
     int64_t batch, time, dim;
 };
 
+// Rows that are contiguous in themselves.
+template <class T> struct Rows {
+    const T* data;
+    int64_t stride;
+    const T* operator[](int64_t row) const { return data + row * stride; }
+};
+
 // What a position is to a recurrence, as src/longwave/ops/_marks.py has it: padding leaves the state as it is.
 enum Mark : uint8_t { GOES_ON = 0, BEGINS = 1, PADDING = 2 };
 
@@ -98,25 +105,48 @@ template <class T> struct Linear {
     int threads;
 };
 
-// One position, of contiguous tensors. A and dt, with its bias, are one number a head (`per_head`), or those of every channel.
+// One position of a batch. A and dt, with its bias, are one number a head (`per_head`), or those of every channel.
 template <class T> struct StateAdvance {
     int64_t batch, heads, groups, dim, states;
     bool per_head, softplus;
     std::array<double, 2> limits;  // of dt
-    T* h;                      // (batch, heads, dim, states), read and written
-    const T *u, *dt;           // (batch, heads, dim); (batch, heads[, dim])
-    const T *a, *b, *c;        // (heads[, dim, states]); (batch, groups, states) twice
-    const T *d, *z, *bias;     // (heads, dim), (batch, heads, dim), (heads[, dim]); each may be null
-    T* y;                      // (batch, heads, dim)
+    T* h;                      // (batch, heads, dim, states), contiguous, read and written
+    Rows<T> u, dt;             // (heads, dim); (heads[, dim])
+    const T* a;                // (heads[, dim, states])
+    Rows<T> b, c;              // (groups, states) twice
+    const T* d;                // (heads, dim), or null
+    Rows<T> z;                 // (heads, dim), or null
+    const T* bias;             // (heads[, dim]), or null
+    T* y;                      // (batch, heads, dim), contiguous
     int threads;
 };
 
 template <class T> struct WindowSlide {
     int64_t batch, dim, width;
     bool silu;
-    T* window;                     // (batch, dim, width), the oldest input first; read and written
-    const T *x, *weight, *bias;    // (batch, dim), (dim, width), (dim,) or null
-    T* y;                          // (batch, dim)
+    T* window;                     // (batch, dim, width), contiguous, the oldest input first; read and written
+    Rows<T> x;                     // (dim,)
+    const T *weight, *bias;        // (dim, width), (dim,) or null
+    T* y;                          // (batch, dim), contiguous
+    int threads;
+};
+
+// One position of a whole mixer: of Mamba, or of Mamba-2 if there is no rank. Everything is contiguous.
+template <class T> struct MixerToken {
+    int64_t batch, dim_in, dim_out, heads, groups, dim, states, width;
+    int64_t rank;                  // of Mamba's map to dt
+    int64_t norm_size;             // channels of a group of Mamba-2's norm
+    bool norm_first;               // before the gate
+    std::array<double, 2> limits;  // of dt
+    double eps;                    // of the norm
+    const T* x;                    // (batch, dim_in)
+    T *window, *h, *y;             // as above, read and written; (batch, dim_out)
+    const T *in, *in_bias;         // matrices are (out, in); what has `bias` in its name may be null
+    const T *taps, *taps_bias;
+    const T *select, *step;        // of Mamba: to (dt, B, C), and of dt to all channels
+    const T *dt_bias, *a, *d;
+    const T* norm;                 // weight; null where there is none
+    const T *out, *out_bias;
     int threads;
 };
 
@@ -293,6 +323,8 @@ struct Kernels {
     void (*state_advance_f64)(const StateAdvance<double>&);
     void (*window_slide_f32)(const WindowSlide<float>&);
     void (*window_slide_f64)(const WindowSlide<double>&);
+    void (*mixer_token_f32)(const MixerToken<float>&);
+    void (*mixer_token_f64)(const MixerToken<double>&);
     void (*krylov)(const Krylov&);
     void (*krylov_backward)(const Krylov&);
     void (*block_tables_f32)(const BlockTables<float>&);
@@ -339,6 +371,7 @@ struct Kernels {
     template <class T> void linear_backward(const Linear<T>&);                                     \
     template <class T> void state_advance(const StateAdvance<T>&);                                 \
     template <class T> void window_slide(const WindowSlide<T>&);                                   \
+    template <class T> void mixer_token(const MixerToken<T>&);                                     \
     void krylov(const Krylov&);                                                                    \
     void krylov_backward(const Krylov&);                                                           \
     template <class T> void block_tables(const BlockTables<T>&);                                   \

@@ -146,6 +146,8 @@ template <class Real> struct FewRows {
     static constexpr int64_t STRIP = 64;
 
     const Linear<Real>& s;
+    // rows of a strip: of a small matrix few, so that every thread has some
+    const int64_t most = std::clamp<int64_t>(s.out / TASKS / STREAMS * STREAMS, STREAMS, STRIP);
 
     // Of positions m, ... the outputs `at[0]`, ..., one of each stream.
     template <int M> void tile(int64_t m, const int64_t (&at)[STREAMS]) const {
@@ -166,7 +168,7 @@ template <class Real> struct FewRows {
                 s.y[(m + j) * s.out + at[i]] = across<Real>(sum[i][j]) + (s.bias ? s.bias[at[i]] : Real(0));
     }
     void strip(int64_t first) const {
-        const int64_t height = std::min(STRIP, s.out - first), length = ceil_div(height, STREAMS);
+        const int64_t height = std::min(most, s.out - first), length = ceil_div(height, STREAMS);
         for (int64_t n = 0; n < length; ++n) {
             int64_t at[STREAMS], m = 0;  // the last stream may be shorter, and its last row met again
             for (int i = 0; i < STREAMS; ++i) at[i] = first + std::min(i * length + n, height - 1);
@@ -177,7 +179,7 @@ template <class Real> struct FewRows {
     }
     void run() const {
 #pragma omp parallel for num_threads(s.threads) schedule(dynamic)
-        for (int64_t first = 0; first < s.out; first += STRIP) strip(first);
+        for (int64_t first = 0; first < s.out; first += most) strip(first);
     }
 };
 

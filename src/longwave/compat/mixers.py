@@ -9,7 +9,7 @@ Mamba-2 (mamba2, bamba, falcon_h1, granitemoehybrid, nemotron_h, zamba2):
     z, xBC, δ = in_proj(x),  (u, B, C) = silu(conv1d(xBC)),  y = out_proj(norm(ssd(u, δ, B, C), z)).
 
 Both run from the states that the cache holds to those that it holds next, and padding enters neither. A single token
-without gradients moves the cache's own tensors on.
+without gradients moves the cache's own tensors on, if it can in one call (`longwave.layers.one_token`).
 """
 
 from collections.abc import Callable
@@ -21,9 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from longwave.compat import one_token
 from longwave.compat.state_update import update_states
-from longwave.layers.base import real_dtype, without_autocast
+from longwave.layers.base import without_autocast
 from longwave.layers.cache import SystemCache
+from longwave.layers.one_token import Gather, is_watched, known
 from longwave.layers.projection import project, project_by
 from longwave.ops import _decoding, gated_norm, selective_scan, short_conv, ssd
 from longwave.shapes import Float, Int, Tensor
@@ -75,24 +77,43 @@ Run = Callable[[ModuleOfTransformers, Float[Tensor, "batch time d_model"], Past]
 
 def mamba(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Mamba, also with Falcon-Mamba's and Jamba's norms of δ, B and C."""
-    u, z = project(mixer.in_proj, x).chunk(2, -1)
+    y = _at_once(mixer, x, past, one_token.mamba)
+    if y is not None:
+        return y
+    u, z = _mapped(mixer.in_proj, x).chunk(2, -1)
     return _selective(mixer, u, z, past, _select, mixer.dt_proj.bias)
 
 
 def zamba(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Zamba's: channels of u and z alternate, and every head of u has maps to δ, B and C of its own."""
-    u, z = project(mixer.in_proj, x).unflatten(-1, (-1, 2)).unbind(-1)
+    u, z = _mapped(mixer.in_proj, x).unflatten(-1, (-1, 2)).unbind(-1)
     return _selective(mixer, u, z, past, _select_by_head, mixer.dt_proj_bias.flatten())
 
 
 def mamba2(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Mamba-2."""
-    return _dual(mixer, project(mixer.in_proj, x), past)
+    y = _at_once(mixer, x, past, one_token.mamba2)
+    return y if y is not None else _dual(mixer, _mapped(mixer.in_proj, x), past)
 
 
 def falcon_h1(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Falcon-H1's Mamba-2, with factors before and after the first projection."""
-    return _dual(mixer, project(mixer.in_proj, x * mixer.ssm_in_multiplier) * mixer.mup_vector, past)
+    return _dual(mixer, _mapped(mixer.in_proj, x * mixer.ssm_in_multiplier) * mixer.mup_vector, past)
+
+
+def _at_once(mixer: ModuleOfTransformers, x: Tensor, past: Past, gather: Gather) -> Tensor | None:
+    """One position as one call, if it can be that."""
+    if not past.one_token(x):
+        return None
+    at_once, window, h = known(mixer, gather, x), past.window(), past.state()
+    if at_once is None or window is None or h is None or not at_once.takes(x, window, h):
+        return None
+    return at_once.step(x, window, h)
+
+
+def _mapped(matrix: nn.Module, x: Tensor) -> Tensor:
+    """matrix(x), by our operation where that is all that a call of it does."""
+    return matrix(x) if is_watched(matrix) else project(matrix, x)
 
 
 def _selective(
@@ -125,7 +146,7 @@ def _selective(
                 seq_idx=past.seq_idx,
             )
             past.keep(state=final.view(len(final), *mixer.A_log.shape))
-    return project(mixer.out_proj, y)
+    return _mapped(mixer.out_proj, y)
 
 
 def _next_selective(
@@ -150,10 +171,11 @@ def _next_selective(
 def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """δ before its bias, and B and C of one group."""
     sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
-    delta, B, C = project(mixer.x_proj, u).split(sizes, -1)
+    delta, B, C = _mapped(mixer.x_proj, u).split(sizes, -1)
     if hasattr(mixer, "dt_layernorm"):
         delta, B, C = mixer.dt_layernorm(delta), mixer.b_layernorm(B), mixer.c_layernorm(C)
-    plain = type(mixer.dt_proj) is nn.Linear  # else an adapter or a quantised map, with a bias that the scan will add
+    # else an adapter or a quantised map, with a bias that the scan will add
+    plain = type(mixer.dt_proj) is nn.Linear and not is_watched(mixer.dt_proj)
     delta = project_by(mixer.dt_proj.weight, None, delta) if plain else mixer.dt_proj(delta) - mixer.dt_proj.bias
     return delta, B[:, :, None], C[:, :, None]
 
@@ -192,7 +214,7 @@ def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
             )
             past.keep(state=final)
         y = _gated(mixer, y.flatten(-2), z)
-    return project(mixer.out_proj, y)
+    return _mapped(mixer.out_proj, y)
 
 
 def _next_dual(mixer: ModuleOfTransformers, h: Tensor, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -227,11 +249,7 @@ def _gated(mixer: ModuleOfTransformers, y: Tensor, z: Tensor) -> Tensor:
     """Gate and normalise; Falcon-H1 may have no norm, or one that comes first."""
     if not vars(mixer).get("mamba_rms_norm", True):
         return y * F.silu(z)
-    norm, width = mixer.norm, mixer.intermediate_size
-    known = vars(norm)  # of a module `hasattr` takes longer than a product of one position
-    # Falcon-H1's norm knows how many groups there are, the others' how wide one is; before 5.23 some have but one
-    group_size = width // norm.n_groups if "n_groups" in known else known.get("group_size", width)
-    before = known.get("norm_before_gate", False)
+    norm, (group_size, before) = mixer.norm, one_token.norm_groups(mixer)
     return gated_norm(y, z, norm.weight, group_size=group_size, norm_before_gate=before, eps=norm.variance_epsilon).y
 
 
@@ -242,10 +260,6 @@ _decays: WeakKeyDictionary[nn.Module, SystemCache] = WeakKeyDictionary()
 def _decay(mixer: ModuleOfTransformers) -> Tensor:
     """A, in the precision of the recurrence."""
     A_log = mixer.A_log
-
-    def decay() -> Tensor:
-        return -A_log.to(real_dtype(A_log.dtype)).exp()
-
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return decay()
-    return _decays.setdefault(mixer, SystemCache()).get(decay, [A_log], None)
+        return one_token.decay(A_log)
+    return _decays.setdefault(mixer, SystemCache()).get(lambda: one_token.decay(A_log), [A_log], None)

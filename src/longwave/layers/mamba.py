@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.errors import ConfigError, UnsupportedError
+from longwave.layers import one_token
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_duration, check_positive, check_state
 from longwave.layers.options import choose
@@ -156,6 +157,9 @@ class Mamba(Mixer):
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, MambaState]:
         _check_rate(rate)
         before, h = self._state(state, x_t)
+        at_once = one_token.step(self, Mamba._at_once, x_t, before, h)
+        if at_once is not None:
+            return at_once[0], MambaState(*at_once[1:])
         u, z = project(self.in_proj, x_t).chunk(2, -1)
         seen = torch.cat([before, u[..., None].to(before.dtype)], -1)
         u = self._convolve(seen).to(u.dtype)
@@ -166,6 +170,11 @@ class Mamba(Mixer):
             h = torch.addcmul((dt * wide)[..., None] * B[:, None], torch.exp(dt[..., None] * self._A()), h)
             y = torch.addcmul((h @ C[..., None])[..., 0], self.D.to(h.dtype), wide) * F.silu(z)
         return project(self.out_proj, y.to(u.dtype)).to(x_t.dtype), MambaState(seen[..., 1:], h)
+
+    def _at_once(self) -> one_token.Found:
+        """What one native call takes; norms are not among it."""
+        plain = self.norm_eps is None
+        return one_token.one_call_of(self, one_token.Options(self.d_state), self._A(), self.D) if plain else None
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have A and D in 32

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.errors import ConfigError, UnsupportedError
+from longwave.layers import one_token
 from longwave.layers.base import Mixer, State, real_dtype, without_autocast
 from longwave.layers.checks import check_heads, check_positive, check_state
 from longwave.layers.norms import GatedRMSNorm
@@ -144,6 +145,9 @@ class Mamba2(Mixer):
 
     def _step(self, x_t: Tensor, state: State, rate: float) -> tuple[Tensor, Mamba2State]:
         conv, ssm = self._checked(state, x_t)
+        at_once = one_token.step(self, Mamba2._at_once, x_t, conv, ssm) if rate == 1 else None
+        if at_once is not None:
+            return at_once[0], Mamba2State(*at_once[1:])
         past, z, xBC, dt = self._projections(x_t, rate)
         with without_autocast(x_t.device.type):
             weight, bias, A, D, dt_bias = self._system()
@@ -157,6 +161,16 @@ class Mamba2(Mixer):
             y = torch.addcmul((h @ C[..., None])[..., 0], D.view(self.nheads, -1), u)
             y = self._gated(y.to(x_t.dtype), z, past)
         return project(self.out_proj, y).to(x_t.dtype), Mamba2State(window[..., 1:], h)
+
+    def _at_once(self) -> one_token.Found:
+        """What one native call takes; a gated pair without recurrence is not among it."""
+        _, _, A, D, _ = self._system()
+        D, norm = D.flatten() if D.ndim == 2 else D.repeat_interleave(self.headdim), self.norm
+        options = one_token.Options(self.d_state, self.nheads, self.ngroups, dt_limit=self.dt_limit)
+        if norm is not None:
+            group = {"norm_size": norm.group_size, "norm_first": norm.norm_before_gate, "eps": norm.eps}
+            options = options._replace(**group)
+        return one_token.one_call_of(self, options, A, D, norm) if self.d_ssm == self.d_inner else None
 
     def _reference(self) -> Tensor:
         return self.in_proj.weight  # checkpoints in 16 bits have A, D and the bias of Δ in 32

@@ -15,6 +15,7 @@ from longwave.ops._native import (
     plain,
     refuses_exported,
     register,
+    threads,
     unrecorded,
 )
 
@@ -45,7 +46,7 @@ def _call(inputs: tuple[Any, ...], grad_y: Tensor | None, *out: Tensor) -> None:
         [address(v) for v in seen],
         [[0, 0, 0] if v is None else [0, *broadcast_strides(v)] for v in seen],
         [address(weight), *map(address, out), *[0] * (3 - len(out))],
-        torch.get_num_threads(),
+        threads(x.numel()),
     )
 
 
