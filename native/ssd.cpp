@@ -16,14 +16,17 @@
 // a = 0 and w = 0.
 //
 // c . b belongs to a group and is shared by its heads. A task goes along a whole row. Forward it is one head, whose S stays in
-// cache; backward a team of neighbouring heads of a group, whose G do: they add up db and dc, and the teams' are added up outside.
+// cache, or is made where it is saved; backward a team of neighbouring heads of a group, whose G do: they add up db and dc, and
+// the teams' are added up outside.
 #include <algorithm>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "exponential.hpp"
 #include "kernels.hpp"
 #include "lanes.hpp"
+#include "products.hpp"
 #include "scratch.hpp"
 #include "threads.hpp"
 
@@ -36,23 +39,6 @@ constexpr int VECTORS = LONGWAVE_VECTOR_BYTES == 64 ? 4 : 2;
 constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 template <class V, int N> using Tile = V[ROWS][N];
-
-// sum(m, n) += sum_k a(m, k) b(k, n): scalars a[m * row + k * column], vectors at b[k * stride + n * lanes].
-template <int N, class Real>
-[[gnu::always_inline]] inline void multiply(Tile<Vector<Real>, N>& sum, const Real* a, int64_t row, int64_t column, const Real* b,
-                                            int64_t stride, int64_t K) {
-    for (int64_t k = 0; k < K; ++k, a += column, b += stride) {
-        Vector<Real> bk[N];
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) bk[n] = load(b + n * lanes<Real>);
-#pragma GCC unroll 4
-        for (int m = 0; m < ROWS; ++m) {
-            const Vector<Real> am = a[m * row] - Vector<Real>{};  // a broadcast: x - 0 is x, and 0 + x is not, for x = -0
-#pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) sum[m][n] += am * bk[n];
-        }
-    }
-}
 
 // Every row of a tile times a number of its own; what a zero multiplies does not matter.
 template <int N, class Real> [[gnu::always_inline]] inline void scale(Tile<Vector<Real>, N>& sum, const Real* by) {
@@ -111,11 +97,12 @@ template <class Real> struct Layout {
     const int64_t span = round_up(s.chunk, UNIT), state = round_up(s.state, UNIT), dim = round_up(s.dim, UNIT);
     const int64_t chunks = ceil_div(s.length, s.chunk), all = state * dim;
     const int64_t per_group = s.heads / s.groups, teams = ceil_div(per_group, SSD_TEAM);
+    const int64_t per_team = ceil_div(per_group, std::max<int64_t>(teams, 1));  // at most SSD_TEAM, and nearly the same in all
 
     Team team(int64_t task) const {
         const int64_t number = task % teams, group = task / teams % s.groups, row = task / teams / s.groups;
-        const int64_t first = group * per_group + number * SSD_TEAM;
-        return {row, group, number, first, std::min(first + SSD_TEAM, (group + 1) * per_group)};
+        const int64_t first = group * per_group + number * per_team;
+        return {row, group, number, first, std::min(first + per_team, (group + 1) * per_group)};
     }
     int64_t count(int64_t chunk) const { return std::min(s.chunk, s.length - chunk * s.chunk); }
     bool is(Mark mark, int64_t row, int64_t t) const { return s.marks && s.marks[row * s.length + t] == mark; }
@@ -130,9 +117,9 @@ template <class Real> struct Layout {
         return view.data + row * view.batch + t * view.time + head * view.head;
     }
     Real* out(int64_t row, int64_t head, int64_t t) const { return s.y + (row * s.length + t) * s.y_time + head * s.dim; }
-    // Ask for numbers that are read, or written, some time later: rows of a head lie too far apart for the processor to do so.
+    // Ask for numbers that are read, or written, some time later: the rows of a head lie too far apart for the processor to do so.
     static void ask(const Real* from, int64_t size, int64_t stride) {
-        for (int64_t j = 0; j < size; j += UNIT) __builtin_prefetch(from + j * stride, 0, 2);
+        for (int64_t j = 0; j < size; j += UNIT) __builtin_prefetch(from + j * stride);
     }
 
     // A chunk of one head or group, (span, width): nothing but zeros at padding.
@@ -175,7 +162,7 @@ template <class Real> struct Layout {
         each_tile<Real>(state, dim, [&](int64_t n0, int64_t p, auto vectors) {
             constexpr int N = vectors;
             Tile<Vector<Real>, N> sum = {};
-            multiply<N>(sum, k + n0, 1, state, x + p, dim, count);
+            multiply_tile<ROWS, N>(sum, k + n0, 1, state, x + p, dim, count);
             const int64_t at = n0 * dim + p, width = dim;
             const Real* before = S + at;
             Real* after = to + at;
@@ -221,7 +208,7 @@ template <class Real> struct Shared {
         transpose(k.b, z.span, z.state, mine);
         each_lower_tile<Real>(z.span, [&](int64_t t, int64_t s, auto vectors) {
             Tile<Vector<Real>, vectors> sum = {};
-            multiply<vectors>(sum, k.c + t * z.state, z.state, 1, mine + s, z.span, z.s.state);
+            multiply_tile<ROWS, vectors>(sum, k.c + t * z.state, z.state, 1, mine + s, z.span, z.s.state);
             keep<vectors>(sum, k.cb + t * z.span + s, z.span);
         });
     }
@@ -288,7 +275,9 @@ template <class Real> struct Forward {
         const SSD<Real>& s = z.s;
         Real *x = mine + z.all, *m = x + z.span * z.dim, *carried = m + z.span * z.span;
         Decays<Real> decays(z, carried + z.span * z.dim);
-        const auto state = [&](int64_t chunk) { return s.checkpoints && chunk < z.chunks ? z.boundary(row, head, chunk) : mine; };
+        const auto state = [&](int64_t chunk) {
+            return s.checkpoints && chunk < z.chunks ? z.boundary(row, head, chunk) : mine;
+        };
         z.pack_state(s.initial ? s.initial + z.of_row(row, head) : nullptr, state(0));
         for (int64_t chunk = 0; chunk < z.chunks; ++chunk) {
             const Keys<Real> keys = shared.keys(row, head / z.per_group, chunk);
@@ -310,29 +299,18 @@ template <class Real> struct Forward {
         for (int64_t t = 0; t < rows; ++t) {
             Real* M = m + t * z.span;
             decays.row(t, M);
-            for (int64_t i = 0; i <= t; i += z.W) store(M + i, load(M + i) * load(keys.cb + t * z.span + i) * load(decays.w + i));
+            for (int64_t i = 0; i <= t; i += z.W)
+                store(M + i, load(M + i) * load(keys.cb + t * z.span + i) * load(decays.w + i));
         }
         each_tile<Real>(rows, z.dim, [&](int64_t t, int64_t p, auto vectors) {
             constexpr int N = vectors;
-            ask(row, head, chunk, t);
             Tile<V, N> sum = {};
             const int64_t from = decays.first[t];
-            multiply<N>(sum, keys.c + t * z.state, z.state, 1, S + p, z.dim, entering);
+            multiply_tile<ROWS, N>(sum, keys.c + t * z.state, z.state, 1, S + p, z.dim, entering);
             scale<N>(sum, decays.enter + t);
-            multiply<N>(sum, m + t * z.span + from, z.span, 1, x + from * z.dim + p, z.dim, t + ROWS - from);
+            multiply_tile<ROWS, N>(sum, m + t * z.span + from, z.span, 1, x + from * z.dim + p, z.dim, t + ROWS - from);
             z.template write<N>(sum, x + t * z.dim + p, row, head, chunk, t, p);
         });
-    }
-
-    // Ask for what is read and written next, a tile's share of it.
-    void ask(int64_t row, int64_t head, int64_t chunk, int64_t i) const {
-        if (chunk + 1 == z.chunks) return;
-        const int64_t t = (chunk + 1) * z.s.chunk + i, share = z.all / z.span * ROWS;
-        for (int64_t j = 0; j < std::min<int64_t>(ROWS, z.count(chunk + 1) - i); ++j) {
-            z.ask(z.at(z.s.x, row, head, t + j), z.s.dim, z.s.x.dim);
-            z.ask(z.out(row, head, t + j), z.s.dim, 1);
-        }
-        if (z.s.checkpoints) z.ask(z.boundary(row, head, chunk + 1) + share * i / ROWS, share, 1);
     }
 };
 
@@ -347,30 +325,30 @@ template <class Real> struct Backward {
                sizeof(double) / sizeof(Real) * z.span + Decays<Real>::size(z);
     }
     struct Work {
-        const Layout<Real>& z;
         const Team& team;
         int64_t row = team.row, head = 0, chunk = 0;
+        int64_t next_head = 0, next_chunk = 0, asked = 0;  // what comes after this; how many positions of it were asked for
+        bool entered = false, followed = false;            // whether S, and whether G, is more than zeros
         Keys<Real> keys = {};
-        bool entered = false, followed = false;  // whether S, and whether G, is more than zeros
-        int64_t next_head = 0, next_chunk = 0, asked = 0;  // which comes after this one, and how many of its positions are asked for
         const Real* S = nullptr;
-        Real *slopes, *G = nullptr;            // G of every head, and of this one
-        Real *x, *dy, *turned_x, *turned_dy;   // (span, dim), and (dim, span)
-        Real* entering;                        // e dy
-        Real *m, *e, *k;                       // M, M (dy . x), and K, which the heads add up
-        Real *turned_c, *turned_b;             // (state, span)
-        Real *turned_dc, *turned_db, *dc, *db; // the same, which the heads add up, and (span, state)
-        Real *dw, *run, *of_enter, *of_leave;  // (span,); the last two c S dy and b G x
-        double* da;                            // (span,)
+        Real *slopes, *G = nullptr;                      // G of every head, and of this one
+        Real *x, *dy, *entering, *turned_x, *turned_dy;  // (span, dim), the third e dy; and (dim, span)
+        Real *m, *e, *k;                                 // M, M (dy . x), and K, which the heads add up
+        Real *turned_c, *turned_b;                       // (state, span)
+        Real *turned_dc, *turned_db, *dc, *db;           // the same, which the heads add up; and (span, state)
+        Real *dw, *run, *of_enter, *of_leave;            // (span,), the last two c S dy and b G x
+        double* da;                                      // (span,)
         Decays<Real> decays;
-        Work(const Layout<Real>& z_, const Team& team_, Real* at)
-            : z(z_), team(team_), slopes(at), x(slopes + SSD_TEAM * z.all), dy(x + z.span * z.dim), turned_x(dy + z.span * z.dim),
-              turned_dy(turned_x + z.span * z.dim), entering(turned_dy + z.span * z.dim), m(entering + z.span * z.dim),
-              e(m + z.span * z.span), k(e + z.span * z.span), turned_c(k + z.span * z.span),
-              turned_b(turned_c + z.span * z.state), turned_dc(turned_b + z.span * z.state),
-              turned_db(turned_dc + z.span * z.state), dc(turned_db + z.span * z.state), db(dc + z.span * z.state),
-              dw(db + z.span * z.state), run(dw + z.span), of_enter(run + z.span), of_leave(of_enter + z.span),
-              da(reinterpret_cast<double*>(of_leave + z.span)), decays(z, reinterpret_cast<Real*>(da + z.span)) {}
+        Work(const Layout<Real>& z, const Team& team_, Real* at) : team(team_), decays(z, at) {
+            at += Decays<Real>::size(z);
+            const auto take = [&](int64_t n) { return std::exchange(at, at + n); };
+            slopes = take(SSD_TEAM * z.all);
+            for (Real** of_dim : {&x, &dy, &entering, &turned_x, &turned_dy}) *of_dim = take(z.span * z.dim);
+            for (Real** square : {&m, &e, &k}) *square = take(z.span * z.span);
+            for (Real** of_state : {&turned_c, &turned_b, &turned_dc, &turned_db, &dc, &db}) *of_state = take(z.span * z.state);
+            for (Real** line : {&dw, &run, &of_enter, &of_leave}) *line = take(z.span);
+            da = reinterpret_cast<double*>(at);
+        }
     };
 
     void operator()(const Team& team, Real* mine) const {
@@ -384,7 +362,7 @@ template <class Real> struct Backward {
             transpose(w.keys.c, z.span, z.state, w.turned_c);
             transpose(w.keys.b, z.span, z.state, w.turned_b);
             std::fill_n(w.k, z.span * z.span, Real(0));
-            std::fill(w.turned_dc, w.dc, Real(0));  // and turned db
+            std::fill_n(w.turned_dc, 2 * z.span * z.state, Real(0));  // and turned db
             for (w.head = team.first; w.head < team.end; ++w.head) {
                 w.S = z.boundary(w.row, w.head, w.chunk), w.G = w.slopes + (w.head - team.first) * z.all;
                 const bool last = w.head + 1 == team.end;
@@ -417,14 +395,15 @@ template <class Real> struct Backward {
     }
 
     // to_i += by_i S u_i and products_i = k_i S u_i, all of them turned, for states that are not all zeros.
-    void with_states(Work& w, bool any, const Real* S, const Real* u, const Real* by, const Real* k, Real* to, Real* products) const {
+    void with_states(Work& w, bool any, const Real* S, const Real* u, const Real* by, const Real* k, Real* to,
+                     Real* products) const {
         std::fill_n(products, z.span, Real(0));
         if (!any) return;
         each_tile<Real>(z.state, round_up(z.count(w.chunk), z.W), [&](int64_t row, int64_t i, auto vectors) {
             constexpr int N = vectors;
             ask(w);
             Tile<V, N> sum = {};
-            multiply<N>(sum, S + row * z.dim, z.dim, 1, u + i, z.span, z.s.dim);
+            multiply_tile<ROWS, N>(sum, S + row * z.dim, z.dim, 1, u + i, z.span, z.s.dim);
             const int64_t span = z.span, at = row * span + i;
             const Real *weights = by + i, *keys = k + at;
             Real *gains = to + at, *dots = products + i;
@@ -441,19 +420,20 @@ template <class Real> struct Backward {
             }
         });
     }
-    // Ask for what the next head needs, a tile's share of it.
+    // Ask for what the next head needs, and at last for where db and dc go: a tile's share of the positions.
     void ask(Work& w) const {
         const SSD<Real>& s = z.s;
-        for (int64_t n = ceil_div(z.span * ROWS, 2 * z.state); n > 0 && w.next_chunk >= 0 && w.asked < z.count(w.next_chunk); --n) {
-            const int64_t t = w.next_chunk * s.chunk + w.asked, share = z.all / z.span;
+        const int64_t count = w.next_chunk < 0 ? 0 : z.count(w.next_chunk), share = z.all / z.span;
+        const int64_t end = std::min(count, w.asked + ceil_div(z.span * ROWS, 2 * z.state));
+        for (; w.asked < end; ++w.asked) {
+            const int64_t t = w.next_chunk * s.chunk + w.asked;
             z.ask(z.at(s.x, w.row, w.next_head, t), s.dim, s.x.dim);
             z.ask(z.at(s.grad_y, w.row, w.next_head, t), s.dim, s.grad_y.dim);
             z.ask(z.out(w.row, w.next_head, t), s.dim, 1);
-            if (w.next_chunk < w.chunk) {
-                z.ask(s.grad_b + of_team(w, w.asked), s.state, 1);
-                z.ask(s.grad_c + of_team(w, w.asked), s.state, 1);
-            }
-            z.ask(z.boundary(w.row, w.next_head, w.next_chunk) + share * w.asked++, share, 1);
+            z.ask(z.boundary(w.row, w.next_head, w.next_chunk) + share * w.asked, share, 1);
+            if (w.next_chunk == w.chunk) continue;
+            z.ask(s.grad_b + of_team(w, w.asked), s.state, 1);
+            z.ask(s.grad_c + of_team(w, w.asked), s.state, 1);
         }
     }
 
@@ -463,7 +443,7 @@ template <class Real> struct Backward {
         each_lower_tile<Real>(rows, [&](int64_t t, int64_t s, auto vectors) {
             constexpr int N = vectors;
             Tile<V, N> sum = {};
-            multiply<N>(sum, w.dy + t * z.dim, z.dim, 1, w.turned_x + s, z.span, z.s.dim);
+            multiply_tile<ROWS, N>(sum, w.dy + t * z.dim, z.dim, 1, w.turned_x + s, z.span, z.s.dim);
             keep<N>(sum, w.e + t * z.span + s, z.span);
         });
         std::fill_n(w.dw, z.span, Real(0));
@@ -487,9 +467,9 @@ template <class Real> struct Backward {
         each_tile<Real>(rows, z.dim, [&](int64_t s, int64_t p, auto vectors) {
             constexpr int N = vectors;
             Tile<V, N> sum = {};
-            multiply<N>(sum, w.keys.b + s * z.state, z.state, 1, w.G + p, z.dim, w.followed ? z.s.state : 0);
+            multiply_tile<ROWS, N>(sum, w.keys.b + s * z.state, z.state, 1, w.G + p, z.dim, w.followed ? z.s.state : 0);
             scale<N>(sum, w.decays.carried + s);
-            multiply<N>(sum, w.m + s * z.span + s, 1, z.span, w.dy + s * z.dim + p, z.dim, rows - s);
+            multiply_tile<ROWS, N>(sum, w.m + s * z.span + s, 1, z.span, w.dy + s * z.dim + p, z.dim, rows - s);
             z.template write<N>(sum, w.dy + s * z.dim + p, w.row, w.head, w.chunk, s, p);
         });
     }
@@ -549,9 +529,9 @@ template <class Real> struct Backward {
         each_tile<Real>(rows, z.state, [&](int64_t i, int64_t n, auto vectors) {
             constexpr int N = vectors;
             Tile<V, N> of_c = {}, of_b = {};
-            multiply<N>(of_c, w.k + i * z.span, z.span, 1, w.keys.b + n, z.state, i + ROWS);
+            multiply_tile<ROWS, N>(of_c, w.k + i * z.span, z.span, 1, w.keys.b + n, z.state, i + ROWS);
             write<N>(of_c, w.dc + i * z.state + n, w, i, n, z.s.grad_c);
-            multiply<N>(of_b, w.k + i * z.span + i, 1, z.span, w.keys.c + i * z.state + n, z.state, rows - i);
+            multiply_tile<ROWS, N>(of_b, w.k + i * z.span + i, 1, z.span, w.keys.c + i * z.state + n, z.state, rows - i);
             write<N>(of_b, w.db + i * z.state + n, w, i, n, z.s.grad_b);
         });
     }
