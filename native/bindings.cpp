@@ -563,4 +563,5 @@ NB_MODULE(_native, m) {
     m.attr("DIAGONAL_SSM_ROWS") = DIAGONAL_SSM_ROWS;
     m.attr("WKV_CHUNK") = WKV_CHUNK;
     m.attr("SSD_TEAM") = SSD_TEAM;
+    m.attr("SSD_PADDING") = SSD_PADDING;
 }

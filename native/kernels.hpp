@@ -281,7 +281,7 @@ template <class T> struct SSD {
     const T* d;                      // (heads, dim), or null
     const T *initial, *grad_final;   // (batch, heads, state, dim), or null
     const uint8_t* marks;            // (batch, length), or null
-    T* checkpoints;                  // (batch, heads, chunks, state, dim): the states before each chunk, or null
+    T* checkpoints;                  // (batch, heads, chunks, padded state, padded dim): the states before each chunk, or null
     T *y, *final;                    // (batch, length, heads, dim), (batch, heads, state, dim): the results, or gradients of x, initial
     int64_t y_time;                  // numbers from one position of y to the next; `final` is null backward if nothing was initial
     double* grad_a;                  // (batch, length, heads)
@@ -290,7 +290,8 @@ template <class T> struct SSD {
     T* grad_d;                       // (batch, chunks, heads, dim), or null
     int threads;
 };
-constexpr int64_t SSD_TEAM = 4;  // heads of a group that one thread takes together backward
+constexpr int64_t SSD_TEAM = 6;  // heads of a group that one thread takes together backward
+constexpr int64_t SSD_PADDING = 64;  // bytes: states and channels of checkpoints are filled up to multiples of it
 
 struct Kernels {
     const char* isa;

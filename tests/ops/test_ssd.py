@@ -106,15 +106,15 @@ def test_gradients_of_x_B_and_C_lie_side_by_side() -> None:
 def test_heads_of_a_group_add_up_the_gradients_of_B_and_C_however_many_they_are() -> None:
     torch.manual_seed(0)
     shapes = (
-        (2, 150, 10, 3),
-        (2, 150, 10),
-        (10,),
+        (2, 150, 14, 3),
+        (2, 150, 14),
+        (14,),
         (2, 150, 2, 4),
         (2, 150, 2, 4),
-    )  # five heads: one more than a team has
+    )  # seven heads: one more than a team has
     x, dt, A, B, C = (torch.rand(shape, dtype=torch.float64) for shape in shapes)
     leaves, above = [u.requires_grad_() for u in (x - 0.5, dt, -A, B - 0.5, C - 0.5)], torch.randn_like(x)
-    for initial in (None, torch.randn(2, 10, 3, 4, dtype=torch.float64, requires_grad=True)):
+    for initial in (None, torch.randn(2, 14, 3, 4, dtype=torch.float64, requires_grad=True)):
         asked, gradients = [*leaves, *([] if initial is None else [initial])], []
         for impl in ("cpu", "reference"):
             y, final = ssd(*leaves, initial_state=initial, impl=impl)

@@ -77,10 +77,10 @@ def ssd(
         UnsupportedError: the implementation asked for cannot take these arguments.
 
     Numerics:
-        16-bit arguments are computed in float32. Logarithms of decays are added up in float64, each sum from its own
-        terms, never as a difference or a quotient; with A ≤ 0 nothing grows. A reset is a zero, whatever A and dt are
-        there. The backward pass keeps the state at the beginning of each chunk, and makes the others again. Results do
-        not depend on the number of threads.
+        16-bit arguments are computed in float32. Decays are put together in float64, each from its own terms, never as
+        a difference or a quotient; with A ≤ 0 nothing grows. A reset is a zero, whatever A and dt are there. The
+        backward pass keeps the state at the beginning of each chunk, and makes the others again. Results do not depend
+        on the number of threads.
 
     Source:
         Dao & Gu, "Transformers are SSMs" (2024), arXiv:2405.21060, §6 and listing 1.

@@ -73,9 +73,10 @@ def _backward(
 def _outputs(x: Tensor, a: Tensor, w: Tensor | None, B: Tensor, C: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     batch, time, heads, dim = x.shape
     chunk, save = rest[-2:]
-    states = batch, heads, B.shape[3], dim
-    checkpoints = x.new_empty(batch, heads, -(-time // chunk), B.shape[3], dim) if save else x.new_empty(0)
-    return x.new_empty(x.shape), x.new_empty(states), checkpoints
+    states, unit = (batch, heads, B.shape[3], dim), kernels().SSD_PADDING // x.element_size()
+    padded = [-(-size // unit) * unit for size in states[2:]]
+    checkpoints = [batch, heads, -(-time // chunk), *padded] if save else [0]
+    return x.new_empty(x.shape), x.new_empty(states), x.new_empty(checkpoints)
 
 
 def _gradients(
