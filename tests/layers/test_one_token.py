@@ -101,6 +101,7 @@ def test_hooks_and_norms_are_more_than_one_call(name: str, calls: list[OneCall])
     hooked, fired = layer_of(name), []
     hooked.in_proj.register_forward_hook(lambda *_: fired.append(name))
     stepped(hooked, False)
+    assert len(fired) == 2  # by the positions before, too
     stepped(layer_of("Mamba", norm_eps=1e-5), False)
     stepped(layer_of("Mamba2", headdim=4, d_ssm=8), False)
     with torch.autocast("cpu"):

@@ -18,7 +18,7 @@ from longwave.compat import mixers
 from longwave.compat.causal_conv import causal_conv1d_fn, causal_conv1d_update
 from longwave.compat.rebinding import Rebinding, Watch
 from longwave.errors import MissingExtraError, UnsupportedError
-from longwave.layers.projection import project
+from longwave.layers.projection import project_by
 from longwave.ops import _native
 
 OLDEST = (5, 15)  # before, a mixer on the CPU runs another method, and its cache has other names
@@ -250,7 +250,7 @@ def _with_head(original: Callable[..., Any]) -> Callable[..., Any]:
         head = None if torch.compiler.is_compiling() else getattr(self, "lm_head", None)
         if type(head) is not nn.Linear or "forward" in vars(head) or not head.weight.is_cpu:
             return original(self, *args, **kwargs)
-        vars(head)["forward"] = functools.partial(project, head)
+        vars(head)["forward"] = functools.partial(project_by, head.weight, head.bias)
         try:
             return original(self, *args, **kwargs)
         finally:

@@ -25,8 +25,8 @@ from longwave.compat import one_token
 from longwave.compat.state_update import update_states
 from longwave.layers.base import without_autocast
 from longwave.layers.cache import SystemCache
-from longwave.layers.one_token import Gather, is_watched, known
-from longwave.layers.projection import project, project_by
+from longwave.layers.one_token import Gather, known
+from longwave.layers.projection import is_watched, project, project_by
 from longwave.ops import _decoding, gated_norm, selective_scan, short_conv, ssd
 from longwave.shapes import Float, Int, Tensor
 
@@ -80,25 +80,25 @@ def mamba(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     y = _at_once(mixer, x, past, one_token.mamba)
     if y is not None:
         return y
-    u, z = _mapped(mixer.in_proj, x).chunk(2, -1)
+    u, z = project(mixer.in_proj, x).chunk(2, -1)
     return _selective(mixer, u, z, past, _select, mixer.dt_proj.bias)
 
 
 def zamba(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Zamba's: channels of u and z alternate, and every head of u has maps to δ, B and C of its own."""
-    u, z = _mapped(mixer.in_proj, x).unflatten(-1, (-1, 2)).unbind(-1)
+    u, z = project(mixer.in_proj, x).unflatten(-1, (-1, 2)).unbind(-1)
     return _selective(mixer, u, z, past, _select_by_head, mixer.dt_proj_bias.flatten())
 
 
 def mamba2(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Mamba-2."""
     y = _at_once(mixer, x, past, one_token.mamba2)
-    return y if y is not None else _dual(mixer, _mapped(mixer.in_proj, x), past)
+    return y if y is not None else _dual(mixer, project(mixer.in_proj, x), past)
 
 
 def falcon_h1(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
     """Falcon-H1's Mamba-2, with factors before and after the first projection."""
-    return _dual(mixer, _mapped(mixer.in_proj, x * mixer.ssm_in_multiplier) * mixer.mup_vector, past)
+    return _dual(mixer, project(mixer.in_proj, x * mixer.ssm_in_multiplier) * mixer.mup_vector, past)
 
 
 def _at_once(mixer: ModuleOfTransformers, x: Tensor, past: Past, gather: Gather) -> Tensor | None:
@@ -109,11 +109,6 @@ def _at_once(mixer: ModuleOfTransformers, x: Tensor, past: Past, gather: Gather)
     if at_once is None or window is None or h is None or not at_once.takes(x, window, h):
         return None
     return at_once.step(x, window, h)
-
-
-def _mapped(matrix: nn.Module, x: Tensor) -> Tensor:
-    """matrix(x), by our operation where that is all that a call of it does."""
-    return matrix(x) if is_watched(matrix) else project(matrix, x)
 
 
 def _selective(
@@ -146,7 +141,7 @@ def _selective(
                 seq_idx=past.seq_idx,
             )
             past.keep(state=final.view(len(final), *mixer.A_log.shape))
-    return _mapped(mixer.out_proj, y)
+    return project(mixer.out_proj, y)
 
 
 def _next_selective(
@@ -171,7 +166,7 @@ def _next_selective(
 def _select(mixer: ModuleOfTransformers, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """δ before its bias, and B and C of one group."""
     sizes = [mixer.time_step_rank, mixer.ssm_state_size, mixer.ssm_state_size]
-    delta, B, C = _mapped(mixer.x_proj, u).split(sizes, -1)
+    delta, B, C = project(mixer.x_proj, u).split(sizes, -1)
     if hasattr(mixer, "dt_layernorm"):
         delta, B, C = mixer.dt_layernorm(delta), mixer.b_layernorm(B), mixer.c_layernorm(C)
     # else an adapter or a quantised map, with a bias that the scan will add
@@ -214,7 +209,7 @@ def _dual(mixer: ModuleOfTransformers, zxBCdt: Tensor, past: Past) -> Tensor:
             )
             past.keep(state=final)
         y = _gated(mixer, y.flatten(-2), z)
-    return _mapped(mixer.out_proj, y)
+    return project(mixer.out_proj, y)
 
 
 def _next_dual(mixer: ModuleOfTransformers, h: Tensor, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:

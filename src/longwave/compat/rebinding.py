@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -35,7 +35,10 @@ class Watch(MetaPathFinder):
         self._pattern, self._imported = pattern, imported
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Any,  # of a namespace package no sequence, whatever the protocol says
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         if not self._pattern.fullmatch(fullname):
             return None

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.layers.cache import SystemCache
+from longwave.layers.projection import is_watched
 from longwave.ops._decoding import OneCall, Options, Weights
 from longwave.ops._native import unrecorded
 from longwave.shapes import Float, Tensor
@@ -49,12 +50,6 @@ def step(
     x, window = x_t[:, None].contiguous(), F.pad(seen, (1, 0))
     h = h.clone(memory_format=torch.contiguous_format)  # the kernel writes to it, and to the window
     return (at_once.step(x, window, h)[:, 0], window[..., 1:], h) if at_once.takes(x, window, h) else None
-
-
-def is_watched(part: nn.Module) -> bool:
-    """Whether a call of this module is more than its class's forward, so that it has to be called."""
-    hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-    return bool(hooks) or "forward" in vars(part)
 
 
 def one_call_of(mixer: Any, options: Options, A: Tensor, D: Tensor, norm: Any = None) -> Found:

@@ -11,8 +11,15 @@ from longwave.shapes import Tensor
 
 
 def project(matrix: nn.Module, x: Tensor) -> Tensor:
-    """matrix(x), by our operation; by torch's module where something else stands in the matrix's place."""
-    return project_by(matrix.weight, matrix.bias, x) if type(matrix) is nn.Linear else matrix(x)
+    """matrix(x), by our operation; by the module where that is not torch's own, or has hooks."""
+    plain = type(matrix) is nn.Linear and not is_watched(matrix)
+    return project_by(matrix.weight, matrix.bias, x) if plain else matrix(x)
+
+
+def is_watched(part: nn.Module) -> bool:
+    """Whether a call of this module is more than its class's forward, so that it has to be called."""
+    hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+    return bool(hooks) or "forward" in vars(part)
 
 
 def project_by(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
