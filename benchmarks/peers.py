@@ -1,12 +1,14 @@
 """What longwave is compared with: the code that a reader of the papers, or a user of other libraries, would write."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longwave.math import NPLR_FORMS
+from longwave.ops import linear
 
 
 class TextbookS4D(nn.Module):
@@ -148,3 +150,17 @@ def mamba(d_model: int) -> nn.Module:
     from mambapy.mamba import MambaBlock, MambaConfig
 
     return MambaBlock(MambaConfig(d_model=d_model, n_layers=1))
+
+
+def products(model: nn.Module, tokens: int, training: bool) -> Callable[[], None]:
+    """The matrix products of a pass alone, by our operation: what no kernel around them could be faster than."""
+    matrices = [part.weight for part in model.modules() if isinstance(part, nn.Linear)]
+    inputs = {width: torch.randn(tokens, width, requires_grad=True) for width in {w.shape[1] for w in matrices}}
+
+    def run() -> None:
+        with torch.set_grad_enabled(training):
+            ys = [linear(inputs[weight.shape[1]], weight).y for weight in matrices]
+        if training:
+            torch.autograd.grad(ys, [*inputs.values(), *matrices], ys)
+
+    return run

@@ -109,16 +109,10 @@ def layers() -> list[measure.Row]:
     def train(layer: torch.nn.Module) -> None:
         measure.backward(layer(x), [x, *layer.parameters()], gradient)
 
-    def products() -> None:
-        """The matrix products of the layer alone."""
-        u, z = ours.in_proj(x).chunk(2, -1)
-        delta = ours.dt_proj(ours.x_proj(u)[..., : ours.dt_rank])
-        measure.backward(ours.out_proj(u + z + delta), [x], gradient)
-
     what = f"Mamba({WIDTH}) forward+backward, ({BATCH}, {LENGTH})"
     return [
         measure.compare(what, lambda: train(ours), "mambapy", lambda: train(rival)),
-        measure.compare(what, lambda: train(ours), "its matrix products alone", products),
+        measure.compare(what, lambda: train(ours), "its matrix products alone", peers.products(ours, LENGTH, True)),
     ]
 
 

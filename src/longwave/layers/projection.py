@@ -12,8 +12,9 @@ from longwave.shapes import Tensor
 
 def project(matrix: nn.Module, x: Tensor) -> Tensor:
     """matrix(x), by our operation; by the module where that is not torch's own, or has hooks."""
-    plain = type(matrix) is nn.Linear and not is_watched(matrix)
-    return project_by(matrix.weight, matrix.bias, x) if plain else matrix(x)
+    if type(matrix) is nn.Linear and not is_watched(matrix):
+        return project_by(matrix.weight, matrix.bias, x)
+    return matrix(x)
 
 
 def is_watched(part: nn.Module) -> bool:
