@@ -30,7 +30,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OneCall]]:
         return step(self, *moving)
 
     monkeypatch.setattr(OneCall, "step", counted)
-    model_of("mamba")  # the first imports namespace packages, whose paths are no sequences to beartype
     with compat.transformers():
         yield made
 
@@ -64,6 +63,22 @@ def test_one_token_is_one_call_of_a_mixer(name: str, rows: int, bias: bool, call
     want = whole(model, begun(model, rows), rows)
     torch.testing.assert_close(goes_on(model, begun(model, rows), rows), want)
     assert len(calls) == LAYERS
+
+
+@NAMES
+@torch.no_grad()
+def test_a_first_token_is_one_call_too(name: str, calls: list[OneCall]) -> None:
+    model, x, got = model_of(name), tokens(2)[:, :3], {}
+    want = model(x).logits
+    for _ in range(2):
+        logits = []
+        for token in x.split(1, 1):
+            output = model(token, use_cache=True, **got)
+            got = {"cache_params": output.cache_params}
+            logits.append(output.logits)
+        torch.testing.assert_close(torch.cat(logits, 1), want)
+        got["cache_params"].reset()  # begins again, in the same tensors
+    assert len(calls) == 2 * 3 * LAYERS
 
 
 @NAMES

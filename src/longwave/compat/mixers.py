@@ -105,8 +105,14 @@ def _at_once(mixer: ModuleOfTransformers, x: Tensor, past: Past, gather: Gather)
     """One position as one call, if it can be that."""
     if not past.one_token(x):
         return None
-    at_once, window, h = known(mixer, gather, x), past.window(), past.state()
-    if at_once is None or window is None or h is None or not at_once.takes(x, window, h):
+    at_once = known(mixer, gather, x)
+    if at_once is None or past.cache is None:
+        return None
+    if past.state() is None:
+        zero = x.new_zeros(1)
+        past.keep(*(zero.expand(len(x), *shape) for shape in (at_once.window_shape, at_once.state_shape)))
+    window, h = past.window(), past.state()
+    if window is None or h is None or not at_once.takes(x, window, h):
         return None
     return at_once.step(x, window, h)
 

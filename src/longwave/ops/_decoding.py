@@ -117,7 +117,12 @@ class Options(NamedTuple):
 
 @final
 class OneCall:
-    """A mixer whose weights' places are known, so that one position is one call."""
+    """A mixer whose weights' places are known, so that one position is one call.
+
+    Attributes:
+        window_shape: (channels, width), of a row's window.
+        state_shape: (channels, modes) of Mamba's state, (heads, channels of a head, modes) of Mamba-2's.
+    """
 
     def __init__(self, weights: Weights, options: Options) -> None:
         (d_out, inner), (channels, width) = weights.out_proj.shape, weights.taps.shape
@@ -126,7 +131,8 @@ class OneCall:
         self._held = weights  # the addresses below are theirs
         self._addresses = [address(v) for v in weights]
         self._sizes = [weights.in_proj.shape[1], d_out, heads, groups, inner // heads, modes, width, rank, norm_size]
-        self._window, self._states = (channels, width), inner * modes
+        self.window_shape = channels, width
+        self.state_shape = (inner, modes) if rank else (heads, inner // heads, modes)
         self._options, self._dtype = options, weights.in_proj.dtype
 
     @staticmethod
@@ -145,8 +151,8 @@ class OneCall:
         return (
             unrecorded(*tensors)
             and x.shape[1:] == (1, self._sizes[0])
-            and window.shape == (x.shape[0], *self._window)
-            and state.numel() == x.shape[0] * self._states
+            and window.shape == (x.shape[0], *self.window_shape)
+            and state.shape == (x.shape[0], *self.state_shape)
             and all(v.is_cpu and v.dtype == self._dtype and v.is_contiguous() for v in tensors)
         )
 
