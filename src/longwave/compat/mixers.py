@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from longwave.compat import one_token
+from longwave.compat.one_token import ModuleOfTransformers
 from longwave.compat.state_update import update_states
 from longwave.layers.base import without_autocast
 from longwave.layers.cache import SystemCache
@@ -29,8 +30,6 @@ from longwave.layers.one_token import Gather, known
 from longwave.layers.projection import is_watched, project, project_by
 from longwave.ops import _decoding, gated_norm, selective_scan, short_conv, ssd
 from longwave.shapes import Float, Int, Tensor
-
-ModuleOfTransformers = Any  # its modules have no types of their own to name
 
 
 @final
@@ -103,10 +102,8 @@ def falcon_h1(mixer: ModuleOfTransformers, x: Tensor, past: Past) -> Tensor:
 
 def _at_once(mixer: ModuleOfTransformers, x: Tensor, past: Past, gather: Gather) -> Tensor | None:
     """One position as one call, if it can be that."""
-    if not past.one_token(x):
-        return None
-    at_once = known(mixer, gather, x)
-    if at_once is None or past.cache is None:
+    at_once = known(mixer, gather, x) if past.cache is not None and past.one_token(x) else None
+    if at_once is None:
         return None
     if past.state() is None:
         zero = x.new_zeros(1)
